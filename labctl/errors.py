@@ -1,0 +1,55 @@
+"""What can go wrong, and the exit code that tells a script which of it did."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of every `labctl` command."""
+
+    OK = 0
+    RUN_FAILED = 1
+    BAD_INPUT = 2
+    STOPPED = 3
+    HARDWARE = 4
+
+
+class LabctlError(Exception):
+    """Base of all errors that labctl raises on purpose. The text names the thing, the value, the limit, the next action."""
+
+    exit_code: ExitCode = ExitCode.RUN_FAILED
+
+
+class RunFailed(LabctlError):
+    """A step could not finish."""
+
+
+class BadInput(LabctlError):
+    """What the user gave cannot be run. Raised before anything moves or is written."""
+
+    exit_code = ExitCode.BAD_INPUT
+
+
+class Stopped(LabctlError):
+    """The user asked to stop; what was done so far is kept and `labctl resume` goes on."""
+
+    exit_code = ExitCode.STOPPED
+
+
+class HardwareError(LabctlError):
+    """A device failed, was lost, or did not do what it was told."""
+
+    exit_code = ExitCode.HARDWARE
+
+
+class DeviceTimeout(HardwareError):
+    """A device did not answer within its limit."""
+
+
+class RigBusy(HardwareError):
+    """Another process holds the rig."""
+
+
+class InterlockError(HardwareError):
+    """A limit of the rig forbids the request."""

@@ -1,0 +1,1 @@
+"""Captured frames on disk."""

@@ -1,0 +1,1 @@
+"""What a lab does: the steps of a protocol and the learning they need."""

@@ -1,0 +1,1 @@
+"""How light and silicon behave, differentiably: optics, panel, monitor, sensor, designs, twins, simulated devices."""

@@ -1,0 +1,1 @@
+"""Camera designs: modules whose learnable parameters are hardware settings."""

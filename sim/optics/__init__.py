@@ -1,0 +1,1 @@
+"""Optics: how a mask turns a scene into light on the sensor."""
