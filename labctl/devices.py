@@ -80,7 +80,10 @@ class Camera(Device, Protocol):
     exposure_limits_s: tuple[float, float]
 
     def configure(self, exposure: Exposure) -> Exposure:
-        """Set exposure, gain and region; returns what the device really took. Raises InterlockError beyond its limits."""
+        """Set exposure, gain and region; returns what the device really took.
+
+        Raises InterlockError beyond the limits of the device.
+        """
 
     def arm(self, n: int) -> None:
         """Get ready for n triggered frames."""

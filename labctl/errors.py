@@ -16,7 +16,7 @@ class ExitCode(IntEnum):
 
 
 class LabctlError(Exception):
-    """Base of all errors that labctl raises on purpose. The text names the thing, the value, the limit, the next action."""
+    """Base of what labctl raises on purpose. The text names the thing, the value, the limit, the next action."""
 
     exit_code: ExitCode = ExitCode.RUN_FAILED
 

@@ -32,7 +32,7 @@ class Exposure(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class FrameTag:
-    """Identity of one exposure. Cameras copy it into the frame; simulated noise is drawn from it, never from call order."""
+    """Identity of one exposure. Cameras copy it into the frame; simulated noise is keyed by it, never by call order."""
 
     exposure_id: int
     attempt: int = 0
@@ -60,7 +60,9 @@ class ExposurePlan:
         if self.exposure_ids.ndim != 1:
             raise BadInput(f"plan.exposure_ids has shape {self.exposure_ids.shape}; (N,) is needed")
         if self.masks.shape[0] not in (1, len(self)):
-            raise BadInput(f"plan.masks holds {self.masks.shape[0]} masks for {len(self)} exposures; give 1 or {len(self)}")
+            raise BadInput(
+                f"plan.masks holds {self.masks.shape[0]} masks for {len(self)} exposures; give 1 or {len(self)}"
+            )
         _check_range("plan.masks", self.masks)
         if not isinstance(self.scenes, str):
             if self.scenes.ndim != 5 or self.scenes.shape[0] != len(self):
@@ -131,9 +133,13 @@ class Frames:
         cut = slice(index, index + 1) if index != -1 else slice(index, None)
         return replace(
             self,
-            pixels=self.pixels[cut], exposure_ids=self.exposure_ids[cut], frame_ids=self.frame_ids[cut],
-            exposure_s=self.exposure_s[cut], gain_db=self.gain_db[cut],
-            camera_time_s=self.camera_time_s[cut], host_time_s=self.host_time_s[cut],
+            pixels=self.pixels[cut],
+            exposure_ids=self.exposure_ids[cut],
+            frame_ids=self.frame_ids[cut],
+            exposure_s=self.exposure_s[cut],
+            gain_db=self.gain_db[cut],
+            camera_time_s=self.camera_time_s[cut],
+            host_time_s=self.host_time_s[cut],
         )
 
     def __iter__(self) -> Iterator[Frames]:

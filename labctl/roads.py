@@ -94,7 +94,7 @@ def to_device_plan(
     scene_levels = None
     if not isinstance(plan.scenes, str):
         if scene_shape is None:
-            raise BadInput("the plan shows scenes, but this rig has no `scene` display; use live scenes and an operator step")
+            raise BadInput("the plan shows scenes, but this rig has no `scene` display; use an operator step")
         if plan.scenes.shape[2] != 1:
             raise BadInput(f"scenes have {plan.scenes.shape[2]} colour channels; 1 (grey) is allowed here")
         scene_levels = _centred(roads.scene.levels(plan.scenes[:, :, 0]), scene_shape, "the scene")
@@ -105,8 +105,10 @@ def to_device_plan(
 def _centred(levels: Levels, shape: tuple[int, int], what: str) -> Levels:
     rows, columns = levels.shape[-2:]
     if rows > shape[0] or columns > shape[1]:
-        raise BadInput(f"{what} needs {rows}x{columns} display pixels, the display has {shape[0]}x{shape[1]}; "
-                       "use a smaller grid or fewer display pixels per cell")
+        raise BadInput(
+            f"{what} needs {rows}x{columns} display pixels, the display has {shape[0]}x{shape[1]}; "
+            "use a smaller grid or fewer display pixels per cell"
+        )
     full = np.zeros((*levels.shape[:-2], *shape), dtype=np.uint8)
     top, left = (shape[0] - rows) // 2, (shape[1] - columns) // 2
     full[..., top : top + rows, left : left + columns] = levels

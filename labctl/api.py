@@ -1,0 +1,151 @@
+"""The notebook's way in, and the one code path behind `validate`, `plan`, `run` and `resume`."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labctl.catalogue import Catalogue
+from labctl.config import dump_yaml
+from labctl.errors import BadInput
+from labctl.interrupts import Interrupts
+from labctl.observers import Observer, Observers
+from labctl.protocol import RunPlan, load_protocol, plan_run
+from labctl.rig import Rig
+from labctl.rig_file import find_rig, load_rig
+from labctl.runner import Ask, Outcome, Runner
+from labctl.store import RunFolder, check_new_run, create_run, open_run
+
+RIG_PREFIX = "rig."
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and how it ended."""
+
+    folder: RunFolder
+    outcome: Outcome | None = None
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return self.folder.path
+
+    @property
+    def status(self) -> str:
+        """`running`, `finished`, `failed` or `stopped`."""
+        return str(self.folder.summary()["status"])
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Final metrics by step: `{"train/learned/seed0": {...}}`."""
+        return dict(self.folder.summary()["metrics"])
+
+    def history(self) -> list[dict[str, Any]]:
+        """Values of every epoch and block."""
+        return self.folder.metrics()
+
+    def artifact(self, key: str, output: str) -> Path:
+        """Path of output `output` of step `key`. Raises BadInput when there is none."""
+        for step in self.folder.summary()["steps"]:
+            if step["name"] == key and output in step["outputs"]:
+                return self.path / step["outputs"][output]
+        raise BadInput(f"run {self.path} has no output '{output}' of step '{key}'; see summary.json for what there is")
+
+
+def open_rig(rig: str | Path, *, set: Sequence[str] | Mapping[str, Any] = (), wait_s: float = 0.0) -> Rig:  # noqa: A002
+    """Open a rig by name or path: `with labctl.open_rig("sim") as rig: frames = rig.expose(plan)`."""
+    return Rig(load_rig(find_rig(str(rig)), overrides=_overrides(set)), wait_s=wait_s).open()
+
+
+def run_protocol(
+    path: str | Path,
+    *,
+    rig: str | Path | None = None,
+    out: str | Path | None = None,
+    set: Sequence[str] | Mapping[str, Any] = (),  # noqa: A002
+    ask: Ask | None = None,
+    observers: Sequence[Observer] = (),
+) -> Run:
+    """Run a protocol to its end; how it ended is in `Run.outcome`. Raises ConfigError or BadInput before anything runs.
+
+    set: `{"steps.train.epochs": 3}` or `["steps.train.epochs=3"]`; keys under `rig.` change the rig file.
+    ask: answers operator steps: called with the question and the allowed answers.
+    """
+    plan = prepare(Path(path), rig=None if rig is None else str(rig), overrides=_overrides(set))
+    return execute_new(plan, out=None if out is None else Path(out), observers=observers, ask=ask)
+
+
+def load_run(path: str | Path) -> Run:
+    """A run that was made earlier."""
+    return Run(open_run(Path(path)))
+
+
+def prepare(path: Path, *, rig: str | None = None, overrides: Sequence[str] = ()) -> RunPlan:
+    """Read, resolve, check and plan. Moves and writes nothing."""
+    protocol = load_protocol(path, overrides=[text for text in overrides if not text.startswith(RIG_PREFIX)])
+    chosen = rig if rig is not None else protocol.file.rig
+    if chosen is None:
+        raise BadInput(f"{path}: no rig is chosen; add `rig: sim` to the protocol or give --rig sim")
+    rig_overrides = [text.removeprefix(RIG_PREFIX) for text in overrides if text.startswith(RIG_PREFIX)]
+    return plan_run(protocol, load_rig(find_rig(chosen, beside=path), overrides=rig_overrides))
+
+
+def execute_new(
+    plan: RunPlan, *, out: Path | None, observers: Sequence[Observer], ask: Ask | None = None, wait_s: float = 0.0,
+    interrupts: Interrupts | None = None,
+) -> Run:
+    """Make a run folder for `plan` and run it there. Raises BadInput when the folder cannot be."""
+    path = check_new_run(out if out is not None else default_out(plan), plan)
+    return _execute(create_run(path, plan), plan, observers, ask, wait_s, interrupts)
+
+
+def resume(
+    path: Path, *, observers: Sequence[Observer] = (), ask: Ask | None = None, wait_s: float = 0.0,
+    interrupts: Interrupts | None = None,
+) -> Run:
+    """Go on with a run: finished steps are kept, captures go on at the next missing frame, trainings at a checkpoint."""
+    folder = open_run(path)
+    plan = plan_run(folder.protocol(), folder.rig())
+    return _execute(folder, plan, observers, ask, wait_s, interrupts)
+
+
+def default_out(plan: RunPlan) -> Path:
+    """`runs/DATE-TIME-PROTOCOL-RIG` in the current folder, made unique."""
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{plan.protocol.name}-{plan.rig.name}"
+    path, number = Path("runs") / name, 1
+    while path.exists():
+        number += 1
+        path = Path("runs") / f"{name}-{number}"
+    return path
+
+
+def _execute(
+    folder: RunFolder, plan: RunPlan, observers: Sequence[Observer], ask: Ask | None, wait_s: float,
+    interrupts: Interrupts | None,
+) -> Run:
+    lock = folder.lock()
+    try:
+        with contextlib.nullcontext(interrupts) if interrupts is not None else Interrupts() as listening:
+            runner = Runner(folder, plan, interrupts=listening, observers=Observers([*observers]), ask=ask, wait_s=wait_s)
+            outcome = runner.run()
+    finally:
+        lock.release()
+        Catalogue().add(folder.path)
+    return Run(folder, outcome)
+
+
+def _overrides(given: Sequence[str] | Mapping[str, Any]) -> list[str]:
+    if isinstance(given, Mapping):
+        return [f"{key}={_flow(value)}" for key, value in given.items()]
+    return list(given)
+
+
+def _flow(value: Any) -> str:
+    import json
+
+    return json.dumps(value) if not isinstance(value, str) else dump_yaml(value).strip()

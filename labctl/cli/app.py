@@ -1,0 +1,245 @@
+"""The commands. Each imports what it needs when it is called, so that `labctl --help` stays fast."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from labctl.errors import BadInput, ExitCode
+
+if TYPE_CHECKING:
+    from labctl.api import Run
+    from labctl.protocol import RunPlan
+
+app = typer.Typer(
+    help="Design privacy-preserving cameras with the hardware in the loop.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+runs_app = typer.Typer(help="List, show and compare runs.", invoke_without_command=True, rich_markup_mode=None)
+app.add_typer(runs_app, name="runs")
+
+ProtocolPath = Annotated[Path, typer.Argument(metavar="PROTOCOL", help="Protocol file (.yaml).")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
+RigName = Annotated[str | None, typer.Option("--rig", help="Rig name or file; goes before the one in the protocol.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one value, e.g. steps.train.epochs=3 or rig.world.seed=7."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
+Wait = Annotated[float, typer.Option("--wait", metavar="SECONDS", help="How long to wait for a rig that is in use.")]
+
+
+@app.callback()
+def _root() -> None:
+    """Design privacy-preserving cameras with the hardware in the loop."""
+
+
+@app.command()
+def validate(protocol: ProtocolPath, rig: RigName = None, set_: Overrides = None, as_json: AsJson = False) -> None:
+    """Check a protocol, its rig, its data and its references; move and write nothing."""
+    plan = _prepare(protocol, rig, set_)
+    count = len(plan.steps)
+    _say(f"{protocol}: fine. {count} steps on rig '{plan.rig.name}' ({_nature(plan)})")
+    if as_json:
+        _print_json({"valid": True, "steps": count, "rig": plan.rig.name})
+
+
+@app.command()
+def plan(protocol: ProtocolPath, rig: RigName = None, set_: Overrides = None, as_json: AsJson = False) -> None:
+    """Say what a run would do: what moves, how long it takes, how much it writes. Moves and writes nothing."""
+    from labctl.cli.tables import plan_as_json, plan_table, show
+
+    planned = _prepare(protocol, rig, set_)
+    if as_json:
+        _print_json(plan_as_json(planned))
+    else:
+        show(plan_table(planned))
+
+
+@app.command()
+def run(
+    protocol: ProtocolPath,
+    rig: RigName = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; new or empty. Default: runs/...")] = None,
+    set_: Overrides = None,
+    wait: Wait = 0.0,
+    as_json: AsJson = False,
+) -> None:
+    """Run a protocol."""
+    from labctl import api
+    from labctl.cli.live import LiveProgress, ask_on_terminal, interrupts_on_terminal
+
+    planned = _prepare(protocol, rig, set_)
+    with interrupts_on_terminal() as interrupts, LiveProgress() as live:
+        made = api.execute_new(
+            planned, out=out, observers=[live], ask=ask_on_terminal(live), wait_s=wait, interrupts=interrupts
+        )
+    _end(made, as_json)
+
+
+@app.command()
+def resume(run: RunPath, wait: Wait = 0.0, as_json: AsJson = False) -> None:
+    """Go on with a run that was stopped, failed or died."""
+    from labctl import api
+    from labctl.cli.live import LiveProgress, ask_on_terminal, interrupts_on_terminal
+
+    with interrupts_on_terminal() as interrupts, LiveProgress() as live:
+        made = api.resume(run, observers=[live], ask=ask_on_terminal(live), wait_s=wait, interrupts=interrupts)
+    _end(made, as_json)
+
+
+@app.command()
+def stop(run: RunPath) -> None:
+    """Ask a run in another terminal to stop after its current block."""
+    _signal(run, signal.SIGINT, "stops after its current block")
+
+
+@app.command()
+def abort(run: RunPath) -> None:
+    """Ask a run in another terminal to stop at once; the rig is made safe."""
+    _signal(run, signal.SIGTERM, "aborts")
+
+
+@app.command()
+def status(run: RunPath, as_json: AsJson = False) -> None:
+    """Say how a run stands."""
+    from labctl.cli.tables import show, summary_table
+    from labctl.store import open_run
+
+    folder = open_run(run)
+    summary, holder = folder.summary(), folder.holder()
+    if summary["status"] == "running" and holder is None:
+        summary["status"], summary["reason"] = "died", f"its process is gone; `labctl resume {run}` goes on"
+    progress = json.loads(folder.progress_file.read_text()) if holder and folder.progress_file.exists() else None
+    if as_json:
+        _print_json({**summary, "pid": holder, "progress": progress})
+        return
+    show(summary_table(summary))
+    if progress is not None:
+        age = time.time() - progress["time"]
+        _say(f"{progress['step']}: {progress['done']}/{progress['total']} {progress['unit']}, {age:.0f} s ago")
+
+
+@runs_app.callback()
+def runs(
+    context: typer.Context,
+    root: Annotated[Path | None, typer.Option("--root", help="Also look for run folders below this folder.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the runs known on this computer, newest first."""
+    if context.invoked_subcommand is not None:
+        return
+    from dataclasses import asdict
+
+    from labctl.catalogue import Catalogue
+    from labctl.cli.tables import runs_table, show
+
+    catalogue = Catalogue()
+    for folder in (root, Path("runs")):
+        if folder is not None and folder.is_dir():
+            catalogue.scan(folder)
+    rows = catalogue.runs()
+    if as_json:
+        _print_json({"runs": [asdict(row) for row in rows]})
+    else:
+        show(runs_table(rows))
+
+
+@runs_app.command("show")
+def runs_show(run: RunPath, as_json: AsJson = False) -> None:
+    """Show one run: its steps and their metrics."""
+    status(run, as_json)
+
+
+@runs_app.command("compare")
+def runs_compare(
+    run: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")], as_json: AsJson = False
+) -> None:
+    """Put the metrics of several runs side by side."""
+    from labctl.cli.tables import compare_table, show
+    from labctl.store import open_run
+
+    summaries = [open_run(path).summary() for path in run]
+    if as_json:
+        _print_json({"runs": [{"run": s["run"], "rig": s["rig"], "metrics": s["metrics"]} for s in summaries]})
+    else:
+        show(compare_table(summaries))
+
+
+@app.command()
+def schema(what: Annotated[str, typer.Argument(metavar="protocol|rig", help="Which file format.")]) -> None:
+    """Print the JSON Schema of protocol or rig files, for editors."""
+    from labctl.schema import protocol_schema, rig_schema
+
+    makers = {"protocol": protocol_schema, "rig": rig_schema}
+    if what not in makers:
+        raise BadInput(f"'{what}' has no schema; allowed are protocol and rig")
+    print(json.dumps(makers[what](), indent=2))  # noqa: T201
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from labctl import __version__
+
+    print(__version__)  # noqa: T201
+
+
+def _prepare(protocol: Path, rig: str | None, overrides: list[str] | None) -> RunPlan:
+    from labctl.api import prepare
+
+    return prepare(protocol, rig=rig, overrides=overrides or [])
+
+
+def _end(made: Run, as_json: bool) -> None:
+    from labctl.cli.tables import result_table, show
+
+    outcome = made.outcome
+    assert outcome is not None  # noqa: S101 - a run that was just executed has one
+    table = result_table(made.folder.summary())
+    if table is not None:
+        show(table, error=True)
+    if made.folder.report_file.exists():
+        _say(f"report: {made.folder.report_file}")
+    _say(f"run:    {made.path}")
+    _say(f"{outcome.status}" + (f": {outcome.reason}" if outcome.reason else ""))
+    if outcome.exit_code == ExitCode.STOPPED:
+        _say(f"go on with: labctl resume {made.path}")
+    if as_json:
+        _print_json({"run": str(made.path), "status": outcome.status, "reason": outcome.reason,
+                     "metrics": dict(outcome.metrics)})
+    raise typer.Exit(int(outcome.exit_code))
+
+
+def _signal(run: Path, number: signal.Signals, what: str) -> None:
+    from labctl.store import open_run
+
+    folder = open_run(run)
+    holder = folder.holder()
+    if holder is None:
+        raise BadInput(f"run {run} is not running (status {folder.summary()['status']}); nothing to stop")
+    os.kill(holder, number)
+    _say(f"run {run} (process {holder}) {what}; see `labctl status {run}`")
+
+
+def _nature(plan: RunPlan) -> str:
+    return "simulated" if plan.rig.simulated else "REAL HARDWARE"
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, allow_nan=False))  # noqa: T201

@@ -1,0 +1,288 @@
+"""A protocol: data, camera designs and steps, read from YAML, resolved and checked before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from labctl import plugins
+from labctl.config import ConfigError, Problem, content_hash, dump_yaml, load_config, validate_model, validate_typed
+from labctl.errors import BadInput
+from labctl.frozen import Frozen
+from labctl.references import Reference, check_references, references_of
+from labctl.rig_file import Name, RigSpec
+from labctl.steps import Estimate, Step, StepSetting
+
+from labctl.yaml_source import loads
+
+if TYPE_CHECKING:
+    from labctl.yaml_source import Located
+
+Side = Annotated[int, Field(ge=1, le=4096)]
+
+
+class ProtocolFile(Frozen):
+    """A protocol, as its YAML file says it."""
+
+    version: Literal[1]
+    """Version of this file format."""
+
+    name: Name
+    """Name of the protocol; runs are called after it."""
+
+    description: str = ""
+
+    rig: str | None = None
+    """The rig to run on: a name (`sim`, `as-built`) or a path. `--rig` on the command line goes before it."""
+
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...], Field(min_length=1)] = (0,)
+    """Every design is trained and measured once per seed."""
+
+    scene_px: tuple[Side, Side] | None = None
+    """(rows, columns) of a scene."""
+
+    mask_cells: tuple[Side, Side] | None = None
+    """(rows, columns) of the mask on the design grid."""
+
+    data: dict[str, Any] | None = None
+    """Where the pictures come from."""
+
+    designs: dict[Name, dict[str, Any]] = {}
+    """Camera designs by name."""
+
+    model: dict[str, Any] = {"type": "small-residual"}
+    """The classifier that reads the frames."""
+
+    compare: tuple[Name, ...] | None = None
+    """Which of the designs to run, in this order; by default all."""
+
+    steps: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
+    """What to do, in order."""
+
+
+@dataclass(frozen=True)
+class StepInstance:
+    """One step for one design and seed."""
+
+    name: str
+    step: Step
+    design: str | None
+    seed: int | None
+
+    @property
+    def key(self) -> str:
+        """`train/learned/seed0`; a step that runs once is called by its bare name."""
+        if self.step.once:
+            return self.name
+        return "/".join([self.name, *([self.design] if self.design else []), f"seed{self.seed}"])
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A protocol file, read and checked against its plug-ins."""
+
+    file: ProtocolFile
+    data: Any
+    model: Any
+    designs: Mapping[str, Any]
+    steps: Mapping[str, Step]
+    located: Located = field(repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """Name of the protocol."""
+        return self.file.name
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """Names of the designs to run."""
+        return self.file.compare if self.file.compare is not None else tuple(self.designs)
+
+    def grids(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(scene_px, mask_cells). Raises BadInput when the protocol does not say them."""
+        if self.file.scene_px is None or self.file.mask_cells is None:
+            raise BadInput("this protocol needs `scene_px: [rows, columns]` and `mask_cells: [rows, columns]`")
+        return self.file.scene_px, self.file.mask_cells
+
+    def instances(self) -> list[StepInstance]:
+        """Every step for every seed and design, in the order in which they run; steps that run once come last."""
+        repeated = {name: step for name, step in self.steps.items() if not step.once}
+        cells = [(design, seed) for seed in self.file.seeds for design in (self.compared or (None,))]
+        return [
+            *(StepInstance(name, step, design, seed) for design, seed in cells for name, step in repeated.items()),
+            *(StepInstance(name, step, None, None) for name, step in self.steps.items() if step.once),
+        ]
+
+    def resolved(self) -> dict[str, Any]:
+        """The protocol with every default filled in, as it is written to the run folder."""
+        data = self.file.model_dump(mode="json")
+        data["data"] = None if self.data is None else self.data.model_dump(mode="json")
+        data["model"] = self.model.model_dump(mode="json")
+        data["designs"] = {name: design.model_dump(mode="json") for name, design in self.designs.items()}
+        data["steps"] = {name: step.model_dump(mode="json") for name, step in self.steps.items()}
+        return {key: value for key, value in data.items() if value is not None}
+
+
+def load_protocol(path: Path, *, overrides: Sequence[str] = ()) -> Protocol:
+    """Read and check a protocol file and all plug-ins it names. Raises ConfigError with all problems at once."""
+    return parse_protocol(load_config(path, overrides=overrides))
+
+
+def parse_protocol(located: Located) -> Protocol:
+    """Check a protocol that was read already."""
+    problems: list[Problem] = []
+
+    def typed(group: str, *at: str) -> Any:
+        try:
+            return validate_typed(group, located, at)
+        except ConfigError as error:
+            problems.extend(error.problems)
+
+    file: ProtocolFile | None = None
+    try:
+        file = validate_model(ProtocolFile, located)
+    except ConfigError as error:
+        problems.extend(error.problems)
+    raw: dict[str, Any] = located.data if isinstance(located.data, dict) else {}
+    data = typed("labctl.datasets", "data") if isinstance(raw.get("data"), dict) else None
+    model = typed("labctl.models", "model") if isinstance(raw.get("model"), dict) else None
+    if "model" not in raw and file is not None:
+        model = validate_model(plugins.load("labctl.models", file.model["type"]), loads(dump_yaml(file.model), "model"))
+    designs = {name: typed("labctl.designs", "designs", name) for name in _mappings_in(raw.get("designs"))}
+    steps = {name: typed("labctl.steps", "steps", name) for name in _mappings_in(raw.get("steps"))}
+    if problems or file is None:
+        raise ConfigError(problems)
+    for index, name in enumerate(file.compare or ()):
+        if name not in designs:
+            text = f"no design is called '{name}'; the designs are {', '.join(designs) or 'none'}"
+            problems.append(located.problem(("compare", index), text))
+    for key in ("seeds", "compare"):
+        values = getattr(file, key) or ()
+        if len(set(values)) < len(values):
+            problems.append(located.problem((key,), f"{list(values)} names something twice; name each once"))
+    problems += check_references({n: (s, s.outputs) for n, s in steps.items()}, located, ("steps",))
+    for name, step in steps.items():
+        once = [r for r, _ in references_of(step).values() if step.once != steps[r.step].once] if not problems else []
+        for reference in once:
+            text = f"{reference} is made once per design and seed, this step runs once; it cannot use it"
+            problems.append(located.problem(("steps", name), text))
+    if problems:
+        raise ConfigError(problems)
+    return Protocol(file, data, model, designs, steps, located)
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """A step instance with its content hash and what it will do."""
+
+    instance: StepInstance
+    hash: str
+    inputs: Mapping[Reference, str]
+    """Key of the instance that makes each input."""
+
+    setting: StepSetting
+    estimate: Estimate
+
+    @property
+    def key(self) -> str:
+        """Key of the instance."""
+        return self.instance.key
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Everything a run will do, found out without moving or writing anything."""
+
+    protocol: Protocol
+    rig: RigSpec
+    steps: tuple[PlannedStep, ...]
+
+    @cached_property
+    def disk_bytes(self) -> int:
+        """What the run will write, foretold."""
+        return sum(step.estimate.disk_bytes for step in self.steps)
+
+    def __iter__(self) -> Iterator[PlannedStep]:
+        return iter(self.steps)
+
+
+def plan_run(protocol: Protocol, rig: RigSpec) -> RunPlan:
+    """Check every step against the rig and the data, hash it, foretell it. Raises ConfigError with all problems."""
+    located, problems = protocol.located, list[Problem]()
+    if protocol.data is not None:
+        try:
+            protocol.data.check()
+        except BadInput as error:
+            problems.append(located.problem(_place_of_data(located), str(error)))
+    hashes: dict[str, str] = {}
+    planned: list[PlannedStep] = []
+    seen: set[tuple[str, str]] = set()
+    fingerprint = protocol.data.fingerprint() if protocol.data is not None and not problems else ""
+    for instance in protocol.instances():
+        step = instance.step
+        setting = StepSetting(protocol, rig, instance.name, instance.design, instance.seed)
+        estimate = Estimate()
+        try:
+            rig.require(sorted(step.needs), f"step '{instance.name}' ({step.type})")
+            if not problems:
+                step.check(setting)
+                estimate = step.estimate(setting)
+        except BadInput as error:
+            if (instance.name, str(error)) not in seen:
+                problems.append(located.problem(("steps", instance.name), str(error)))
+            seen.add((instance.name, str(error)))
+        inputs = {reference: _maker(instance, reference) for reference, _ in references_of(step).values()}
+        hashes[instance.key] = _step_hash(instance, protocol, rig, inputs, hashes, fingerprint)
+        planned.append(PlannedStep(instance, hashes[instance.key], inputs, setting, estimate))
+    if problems:
+        raise ConfigError(problems)
+    return RunPlan(protocol, rig, tuple(planned))
+
+
+def _maker(instance: StepInstance, reference: Reference) -> str:
+    return "/".join([reference.step, *instance.key.split("/")[1:]])
+
+
+def _step_hash(
+    instance: StepInstance,
+    protocol: Protocol,
+    rig: RigSpec,
+    inputs: Mapping[Reference, str],
+    hashes: Mapping[str, str],
+    fingerprint: str,
+) -> str:
+    step = instance.step
+    sources = {
+        "data": lambda: [fingerprint, protocol.data.model_dump(mode="json") if protocol.data is not None else None],
+        "model": lambda: protocol.model.model_dump(mode="json"),
+        "design": lambda: protocol.designs[instance.design].model_dump(mode="json") if instance.design else None,
+        "twin": lambda: rig.twin_hash,
+        "rig": lambda: rig.content_hash,
+    }
+    return content_hash(
+        {
+            "type": step.type,
+            "version": step.version,
+            "settings": step.model_dump(mode="json"),
+            "design": instance.design,
+            "seed": instance.seed,
+            "grids": [protocol.file.scene_px, protocol.file.mask_cells],
+            "sources": {name: sources[name]() for name in sorted(step.uses)},
+            "inputs": {str(reference): hashes[key] for reference, key in inputs.items()},
+            "before": sorted(hashes.values()) if step.once else [],
+        }
+    )
+
+
+def _mappings_in(value: Any) -> list[str]:
+    return [str(key) for key, item in value.items() if isinstance(item, dict)] if isinstance(value, dict) else []
+
+
+def _place_of_data(located: Located) -> tuple[str, ...]:
+    data = located.data.get("data", {}) if isinstance(located.data, dict) else {}
+    return ("data", "path") if "path" in data else ("data",)

@@ -1,0 +1,156 @@
+"""A rig in use: opened under a lock, made safe first, exposed, and made safe again on every way out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from labctl import plugins
+from labctl.clock import WallClock
+from labctl.devices import Device, OpenContext
+from labctl.errors import BadInput, HardwareError
+from labctl.exposure import ExposurePlan, Frames, join_frames
+from labctl.light_path import LightPath, RigDevices
+from labctl.rig_file import ROLES, RigSpec
+from labctl.rig_lock import LastHolder, RigLock
+from labctl.roads import to_device_plan
+from labctl.state import state_folder
+
+
+class Rig:
+    """The devices of one set-up. Use as a context manager; `expose` and `stream` return measured values, never gradients.
+
+    On opening, every device is brought to its safe state before anything else. When the last holder died without
+    doing so, `recovered_from` says who that was.
+    """
+
+    def __init__(self, spec: RigSpec, *, run: str | None = None, wait_s: float = 0.0) -> None:
+        self.spec = spec
+        self.recovered_from: LastHolder | None = None
+        self.safe_errors: list[str] = []
+        self._run = run
+        self._wait_s = wait_s
+        self._lock = RigLock(state_folder() / "rigs", spec.name)
+        self._devices: dict[str, Device] = {}
+        self._world: Any = None
+        self._path: LightPath = plugins.load("labctl.light_paths", spec.file.light_path)()
+        self._open = False
+
+    def open(self) -> Self:
+        """Take the lock, open the devices, make them safe. Raises RigBusy or HardwareError; then nothing stays open."""
+        self.recovered_from = self._lock.acquire(run=self._run, wait_s=self._wait_s)
+        self._open = True
+        try:
+            if self.spec.world is not None:
+                state = state_folder() / "rigs" / self.spec.name
+                state.mkdir(parents=True, exist_ok=True)
+                self._world = self.spec.world.make(self.spec.twin, self.spec.roads, state)
+            for name, settings in self.spec.devices.items():
+                device = settings.make(OpenContext(name, self.spec.name, self._world))
+                self._devices[name] = device
+                device.open()
+            self.safe()
+            if self.safe_errors:
+                raise HardwareError("the rig could not be made safe on opening: " + "; ".join(self.safe_errors))
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def expose(self, plan: ExposurePlan) -> Frames:
+        """All frames of `plan` at once; see `stream`."""
+        return join_frames(list(self.stream(plan)))
+
+    def stream(self, plan: ExposurePlan) -> Iterator[Frames]:
+        """Frame by frame, each as `Frames` of length one, in the order of the plan.
+
+        Raises BadInput when the plan does not fit the rig, HardwareError when a device fails.
+        """
+        devices = self.devices()
+        scene_shape = None if devices.scene is None else devices.scene.shape
+        return self._path.stream(to_device_plan(plan, self.spec.roads, devices.mask.shape, scene_shape), devices)
+
+    def devices(self) -> RigDevices:
+        """The opened devices by role. Raises BadInput when the rig has no mask display or no camera."""
+        if not self._open:
+            raise BadInput(f"rig '{self.spec.name}' is not open; use `with labctl.open_rig(...) as rig:`")
+        self.spec.require(("mask", "camera"), "an exposure")
+        by_name: Mapping[str, Any] = self._devices
+        return RigDevices(
+            mask=by_name["mask"],
+            scene=by_name.get("scene"),
+            camera=by_name["camera"],
+            instruments={name: device for name, device in by_name.items() if name not in ROLES},
+            clock=WallClock() if self._world is None else self._world.clock,
+            world=self._world,
+        )
+
+    def exposure_within_limits(self, exposure_s: float) -> float:
+        """The nearest exposure time that the camera allows."""
+        low, high = self.devices().camera.exposure_limits_s
+        return min(max(exposure_s, low), high)
+
+    def safe(self) -> list[str]:
+        """Bring every device to its safe state in the declared order; returns what went wrong, one line per device.
+
+        Each device gets `safe_timeout_s`; a device that hangs does not keep the others from being made safe.
+        """
+        self.safe_errors = []
+        for name in self.spec.safe_order:
+            device = self._devices.get(name)
+            if device is not None:
+                error = _within(device.safe, self.spec.file.safe_timeout_s)
+                if error is not None:
+                    self.safe_errors.append(f"{name}: {error}")
+        return self.safe_errors
+
+    def close(self) -> None:
+        """Make safe, close every device in the same order, let go of the lock. May be called twice."""
+        if not self._open:
+            return
+        errors = list(self.safe())
+        for name in self.spec.safe_order:
+            device = self._devices.get(name)
+            if device is not None:
+                error = _within(device.close, self.spec.file.safe_timeout_s)
+                if error is not None:
+                    errors.append(f"{name}: {error}")
+        self._open = False
+        self._devices.clear()
+        self.safe_errors = errors
+        self._lock.release(safe=not errors)
+
+    def describe(self) -> dict[str, Any]:
+        """What every device says about itself, and the hash of the rig."""
+        return {
+            "name": self.spec.name,
+            "hash": self.spec.content_hash,
+            "simulated": self.spec.simulated,
+            "light_path": self.spec.file.light_path,
+            "devices": {name: device.describe_device() for name, device in self._devices.items()},
+        }
+
+    def __enter__(self) -> Self:
+        return self if self._open else self.open()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _within(work: Callable[[], None], limit_s: float) -> str | None:
+    """Run `work` for at most `limit_s`; returns what went wrong, or None."""
+    result: list[str | None] = [f"no answer within {limit_s:g} s"]
+
+    def guarded() -> None:
+        try:
+            work()
+            result[0] = None
+        except Exception as error:  # noqa: BLE001 - the other devices must still be made safe
+            result[0] = f"{type(error).__name__}: {error}"
+
+    thread = threading.Thread(target=guarded, daemon=True)
+    thread.start()
+    thread.join(limit_s)
+    return result[0]

@@ -1,0 +1,219 @@
+"""A rig on paper: which devices stand behind a protocol, how they are reached, and in which order they are made safe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from labctl import plugins
+from labctl.config import ConfigError, Problem, content_hash, load_config, validate_model, validate_typed
+from labctl.errors import BadInput
+from labctl.frozen import Frozen
+from labctl.roads import MonitorRoad, PanelRoad, Roads
+
+if TYPE_CHECKING:
+    from labctl.devices import DeviceSettings
+    from labctl.yaml_source import Located
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+
+ROLES = ("mask", "scene", "camera")
+
+
+class RoadSettings(Frozen):
+    """Roads from the design grids to display levels."""
+
+    mask: PanelRoad = PanelRoad()
+    scene: MonitorRoad = MonitorRoad()
+
+
+class RigFile(Frozen):
+    """A rig, as its YAML file says it."""
+
+    version: Literal[1]
+    """Version of this file format."""
+
+    name: Name
+    """Name of the set-up. The lock goes by it: two files of one name are one rig."""
+
+    description: str = ""
+
+    light_path: str = "sequenced"
+    """How exposures happen: `sequenced` (show, settle, trigger, fetch) or, on simulated devices, `simulated`."""
+
+    twin: dict[str, Any]
+    """What is known about the set-up, as a model to train in: data-sheet values, or fitted ones."""
+
+    world: dict[str, Any] | None = None
+    """The truth in which simulated devices stand. Absent on a real rig."""
+
+    mask: dict[str, Any] | None = None
+    """The display that carries the mask: the SLM."""
+
+    scene: dict[str, Any] | None = None
+    """The monitor that plays the scene. Without it an operator presents live scenes."""
+
+    camera: dict[str, Any] | None = None
+
+    instruments: dict[Name, dict[str, Any]] = {}
+
+    roads: RoadSettings = RoadSettings()
+
+    safe_order: tuple[str, ...] | None = None
+    """Device names in the order in which they are made safe; by default instruments, mask, scene, camera."""
+
+    safe_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    """How long one device may take to reach its safe state."""
+
+
+@dataclass(frozen=True)
+class RigSpec:
+    """A rig file, read and checked. Nothing is opened yet."""
+
+    file: RigFile
+    twin: Any
+    world: Any
+    devices: Mapping[str, DeviceSettings]
+
+    @property
+    def name(self) -> str:
+        """Name of the rig."""
+        return self.file.name
+
+    @property
+    def roads(self) -> Roads:
+        """Both roads of the rig."""
+        return Roads(self.file.roads.mask, self.file.roads.scene)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether nothing real would move."""
+        return all(device.simulated for device in self.devices.values())
+
+    @property
+    def safe_order(self) -> tuple[str, ...]:
+        """Names of all devices, first to be made safe first."""
+        if self.file.safe_order is not None:
+            return self.file.safe_order
+        instruments = tuple(name for name in self.devices if name not in ROLES)
+        return instruments + tuple(role for role in ROLES if role in self.devices)
+
+    @cached_property
+    def twin_hash(self) -> str:
+        """Content hash of all that decides a simulation: the twin and the roads."""
+        return content_hash({"twin": self.twin.model_dump(mode="json"), "roads": self.file.roads.model_dump(mode="json")})
+
+    @cached_property
+    def content_hash(self) -> str:
+        """Content hash of the whole rig."""
+        return content_hash(self.resolved())
+
+    def resolved(self) -> dict[str, Any]:
+        """The rig with every default filled in, as it is written to the run folder."""
+        data = self.file.model_dump(mode="json")
+        data["twin"] = self.twin.model_dump(mode="json")
+        data["world"] = None if self.world is None else self.world.model_dump(mode="json")
+        for role in ROLES:
+            data[role] = self.devices[role].model_dump(mode="json") if role in self.devices else None
+        data["instruments"] = {
+            name: device.model_dump(mode="json") for name, device in self.devices.items() if name not in ROLES
+        }
+        return {key: value for key, value in data.items() if value is not None}
+
+    def require(self, roles: Sequence[str], who: str) -> None:
+        """Raise BadInput unless the rig has the devices `roles`."""
+        missing = [role for role in roles if role not in self.devices]
+        if missing:
+            has = ", ".join(self.devices) or "none"
+            raise BadInput(
+                f"{who} needs the device{'s' if len(missing) > 1 else ''} {', '.join(missing)}, "
+                f"which rig '{self.name}' does not have; its devices are {has}"
+            )
+
+
+def load_rig(path: Path, *, overrides: Sequence[str] = ()) -> RigSpec:
+    """Read and check a rig file. Raises ConfigError with all problems at once."""
+    return parse_rig(load_config(path, overrides=overrides))
+
+
+def parse_rig(located: Located) -> RigSpec:
+    """Check a rig that was read already."""
+    problems: list[Problem] = []
+
+    def typed(group: str, *at: str) -> Any:
+        try:
+            return validate_typed(group, located, at)
+        except ConfigError as error:
+            problems.extend(error.problems)
+
+    file: RigFile | None = None
+    try:
+        file = validate_model(RigFile, located)
+    except ConfigError as error:
+        problems.extend(error.problems)
+    data = located.data if isinstance(located.data, dict) else {}
+    twin = typed("labctl.twins", "twin") if isinstance(data.get("twin"), dict) else None
+    world = typed("labctl.worlds", "world") if isinstance(data.get("world"), dict) else None
+    places = [(role,) for role in ROLES if isinstance(data.get(role), dict)]
+    instruments = data.get("instruments")
+    if isinstance(instruments, dict):
+        places += [("instruments", str(name)) for name in instruments]  # type: ignore[misc]
+    devices = {at[-1]: typed("labctl.devices", *at) for at in places}
+    if problems or file is None:
+        raise ConfigError(problems)
+    _check_whole(file, world, devices, located, problems)
+    if problems:
+        raise ConfigError(problems)
+    return RigSpec(file, twin, world, devices)
+
+
+def find_rig(name: str, *, beside: Path | None = None) -> Path:
+    """The file of a rig given as a path or as a bare name.
+
+    A bare name is looked for in `rigs/` beside the folder of the protocol, in `configs/rigs/` here, and among the
+    rigs that ship with labctl.
+    """
+    if "/" in name or name.endswith((".yaml", ".yml")):
+        return Path(name)
+    folders = [Path("configs/rigs"), *(folder / "rigs" for folder in shipped_configs())]
+    if beside is not None:
+        folders.insert(0, beside.parent.parent / "rigs")
+    for folder in folders:
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    known = sorted({path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.yaml")})
+    raise BadInput(f"rig '{name}' was not found; known here: {', '.join(known) or 'none'}; or give a path to a .yaml file")
+
+
+def shipped_configs() -> list[Path]:
+    """Folders in which an installed or a checked-out labctl keeps its configs."""
+    package = Path(__file__).parent
+    return [folder for folder in (package / "configs", package.parent / "configs") if folder.is_dir()]
+
+
+def _check_whole(
+    file: RigFile, world: Any, devices: Mapping[str, Any], located: Located, problems: list[Problem]
+) -> None:
+    kinds = {"mask": "display", "scene": "display", "camera": "camera"}
+    for name, device in devices.items():
+        at = (name,) if name in ROLES else ("instruments", name)
+        wanted = kinds.get(name, "instrument")
+        if device.kind != wanted:
+            problems.append(located.problem((*at, "type"), f"'{device.type}' is a {device.kind}; a {wanted} is needed here"))
+        if device.needs_world and world is None:
+            text = f"'{device.type}' is simulated and needs a `world:` to stand in; add `world: {{type: nominal}}`"
+            problems.append(located.problem((*at, "type"), text))
+    if file.light_path not in plugins.names("labctl.light_paths"):
+        known = ", ".join(plugins.names("labctl.light_paths"))
+        problems.append(located.problem(("light_path",), f"'{file.light_path}' is no light path; known are {known}"))
+    elif file.light_path == "simulated" and not all(device.simulated for device in devices.values()):
+        text = "'simulated' needs simulated devices throughout; use `sequenced` with real ones"
+        problems.append(located.problem(("light_path",), text))
+    if file.safe_order is not None and sorted(file.safe_order) != sorted(devices):
+        text = f"must name every device once; the devices are {', '.join(devices)}"
+        problems.append(located.problem(("safe_order",), text))

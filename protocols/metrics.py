@@ -1,0 +1,173 @@
+"""Numbers that judge a camera: accuracy with its interval, chance level, blur, open area, light."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from labctl.errors import BadInput
+
+BLUR_FILTER_PX = 11
+"""Length of the re-blurring filter; values with different lengths cannot be compared. [Crete et al. 2007]"""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean and the interval around it."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def accuracy_interval(
+    correct_by_seed: Sequence[npt.ArrayLike], *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """Mean accuracy over seeds and its bootstrap percentile interval.
+
+    correct_by_seed: for each training seed an array (n_items,) of bool, True where the answer was right; seeds may have
+    different numbers of items and count equally. Each replicate resamples the items within each seed independently and
+    averages over seeds. Same input, same interval.
+    The interval says how well these trained models would do on other items of the same kind. It leaves out the spread
+    that other training seeds would bring, and that seeds which judge the very same items fail together: with either it
+    is too narrow. It has no width when everything, or nothing, is right.
+    Raises BadInput for empty or non-boolean arrays, level outside 0..1, or fewer than 100 resamples.
+    """
+    correct = [_correct(values, f"correct_by_seed[{i}]") for i, values in enumerate(correct_by_seed)]
+    return _bootstrap([values.astype(np.int8) for values in correct], level=level, resamples=resamples, seed=seed)
+
+
+def paired_difference_interval(
+    a_by_seed: Sequence[npt.ArrayLike],
+    b_by_seed: Sequence[npt.ArrayLike],
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Mean accuracy of a minus that of b, both asked the same items, and its bootstrap percentile interval.
+
+    a_by_seed, b_by_seed: as in `accuracy_interval`; item k of a_by_seed[s] is item k of b_by_seed[s]. A replicate
+    resamples both together, so what makes an item hard for both cancels. `accuracy_interval` says what is left out.
+    Raises BadInput when the two do not have the same seeds and items.
+    """
+    if len(a_by_seed) != len(b_by_seed):
+        raise BadInput(f"a has {len(a_by_seed)} seeds and b has {len(b_by_seed)}; pairs need the same seeds in both")
+    differences = []
+    for index, (a_values, b_values) in enumerate(zip(a_by_seed, b_by_seed, strict=True)):
+        a, b = _correct(a_values, f"a_by_seed[{index}]"), _correct(b_values, f"b_by_seed[{index}]")
+        if a.shape != b.shape:
+            raise BadInput(f"seed {index}: a has {a.size} items and b has {b.size}; pairs need the same items in both")
+        differences.append(a.astype(np.int8) - b.astype(np.int8))
+    return _bootstrap(differences, level=level, resamples=resamples, seed=seed)
+
+
+def majority_baseline(train_labels: npt.ArrayLike, test_labels: npt.ArrayLike) -> float:
+    """Accuracy on the test labels of always naming the most frequent training class; of equals, the lowest number."""
+    train, test = np.asarray(train_labels), np.asarray(test_labels)
+    for name, labels in (("train_labels", train), ("test_labels", test)):
+        if labels.ndim != 1 or labels.size == 0:
+            raise BadInput(f"{name} has shape {labels.shape}; (N,) with N of at least 1 is needed")
+    values, counts = np.unique(train, return_counts=True)
+    return float((test == values[np.argmax(counts)]).mean())
+
+
+def blurriness(frames: npt.ArrayLike, *, limit: int = 40) -> float:
+    """Mean no-reference blur of the first `limit` frames: 0 sharp, 1 nothing but blur. [Crete et al. 2007]
+
+    frames: (N, h, w) in any linear unit; the scale does not matter. Noise looks sharp and lowers the value: say whether
+    frames were noise-free. A frame without any structure counts as 1.
+    Raises BadInput for frames smaller than the filter (11 px) in either direction, where the measure means nothing.
+    """
+    from skimage.measure import blur_effect
+
+    stack = np.asarray(frames)
+    if stack.ndim != 3 or stack.shape[0] == 0:
+        raise BadInput(f"frames have shape {stack.shape}; (N, h, w) with N of at least 1 is needed")
+    if min(stack.shape[1:]) < BLUR_FILTER_PX:
+        raise BadInput(
+            f"frames of {stack.shape[1]}x{stack.shape[2]} px are too small to judge blur; "
+            f"at least {BLUR_FILTER_PX} px each way are needed; use a larger frame"
+        )
+    if limit < 1:
+        raise BadInput(f"limit is {limit}; at least 1 frame is needed")
+    seen = stack[:limit].astype(np.float64)
+    if not np.isfinite(seen).all():
+        raise BadInput("frames hold NaN or infinite values; only finite values have a blur; check the capture")
+    measure: Callable[..., float] = blur_effect
+    return float(np.mean([measure(frame, h_size=BLUR_FILTER_PX) for frame in seen]))
+
+
+def aperture_ratio(mask: npt.ArrayLike) -> float:
+    """Open fraction of a mask: the mean transmittance of (H, W) values in 0..1."""
+    return float(_transmittance(mask).mean())
+
+
+def light_throughput(response: npt.ArrayLike, open_response: npt.ArrayLike | None = None) -> float:
+    """Light that a mask lets through, relative to the fully open mask.
+
+    response: (h, w) transmittance of the mask, its point spread function, or its white frame less dark.
+    open_response: the same quantity of the fully open mask on the same grid; all ones when not given, which is right
+    for transmittance only: a point spread function has its own scale and border.
+    Raises BadInput when shapes differ or the open mask gives no light.
+    """
+    if open_response is None:
+        return aperture_ratio(response)
+    through, fully_open = np.asarray(response, dtype=np.float64), np.asarray(open_response, dtype=np.float64)
+    if through.shape != fully_open.shape or through.ndim != 2:
+        raise BadInput(
+            f"response has shape {through.shape} and open_response {fully_open.shape}; both need the same (h, w)"
+        )
+    whole, part = float(fully_open.sum()), float(through.sum())
+    if not (np.isfinite(part) and np.isfinite(whole) and whole > 0):
+        raise BadInput(
+            f"response sums to {part:.3g} and open_response to {whole:.3g}; finite sums are needed and the open mask "
+            "must give light; check the dark subtraction"
+        )
+    return part / whole
+
+
+def _bootstrap(items_by_seed: list[npt.NDArray[np.int8]], *, level: float, resamples: int, seed: int) -> Interval:
+    """items_by_seed: (n_items,) values -1, 0, 1 of each seed.
+
+    With three possible values, drawing n items with replacement *is* a multinomial draw of their counts: the exact
+    bootstrap distribution without an array of (resamples, n_items).
+    """
+    if not items_by_seed:
+        raise BadInput("no seeds were given; at least one array of answers is needed")
+    if not 0 < level < 1:
+        raise BadInput(f"level is {level}; a number between 0 and 1 is needed, such as 0.95")
+    if resamples < 100:
+        raise BadInput(f"resamples is {resamples}; at least 100 are needed for the ends of an interval")
+    rng = np.random.default_rng(seed)
+    replicates = np.zeros(resamples)
+    for items in items_by_seed:
+        shares = np.array([(items == value).mean() for value in (-1, 0, 1)])
+        counts = rng.multinomial(items.size, shares, size=resamples)
+        replicates += (counts[:, 2] - counts[:, 0]) / items.size
+    replicates /= len(items_by_seed)
+    low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(mean=float(np.mean([items.mean() for items in items_by_seed])), low=float(low), high=float(high))
+
+
+def _correct(values: npt.ArrayLike, name: str) -> npt.NDArray[np.bool_]:
+    array = np.asarray(values)
+    if array.ndim != 1 or array.size == 0:
+        raise BadInput(f"{name} has shape {array.shape}; (n_items,) with at least one item is needed")
+    if array.dtype != np.bool_:
+        raise BadInput(f"{name} has type {array.dtype}; bool is needed: True where the answer was right")
+    return array
+
+
+def _transmittance(mask: npt.ArrayLike) -> npt.NDArray[Any]:
+    values = np.asarray(mask, dtype=np.float64)
+    if values.ndim != 2 or values.size == 0:
+        raise BadInput(f"mask has shape {values.shape}; (H, W) is needed")
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 1):
+        raise BadInput(f"mask spans {low:.3g}..{high:.3g}; transmittance lies in 0..1; give intensity, not levels")
+    return values

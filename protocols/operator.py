@@ -1,0 +1,127 @@
+"""`operator`: a person is asked to do something, and, on a rig without a scene display, to present live scenes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from annotated_types import Ge, Gt, Le
+from pydantic import Field
+
+from labctl.durable import append_line
+from labctl.errors import BadInput, Stopped
+from labctl.exposure import Exposure, still_plan
+from labctl.frames.ledger import FrameLedger
+from labctl.references import OutputKind, Reference
+from labctl.steps import Estimate, Role, Source, Step, StepContext, StepResult, StepSetting
+from protocols.capture import check_instruments, frame_record, set_instruments
+from protocols.keys import first_exposure_id
+from protocols.splits import Split
+
+ANSWERS_FILE = "answers.jsonl"
+
+
+class Operator(Step):
+    """Asks, waits for the answer, writes it down. With `labels`, captures `takes` live frames of each labelled scene.
+
+    For every take the operator says `take` or `stop`, looks at what came, and says `keep` or `again`. Every answer is
+    written down. A resumed step goes on at the next missing take.
+    """
+
+    where: ClassVar[Literal["host", "child"]] = "host"
+    outputs: ClassVar[Mapping[str, str]] = {"frames": "frames"}
+    uses: ClassVar[frozenset[Source]] = frozenset({"rig"})
+
+    type: Literal["operator"]
+
+    prompt: Annotated[str, Field(min_length=1)]
+    """What the operator reads."""
+
+    labels: tuple[str, ...] = ()
+    """Scenes to present, by label; empty for a plain confirmation."""
+
+    takes: Annotated[int, Ge(1), Le(100_000)] = 1
+    """Frames per label."""
+
+    mask: Annotated[Reference, OutputKind("mask")] | None = None
+    """What the SLM shows meanwhile; needed with labels."""
+
+    exposure_s: Annotated[float, Gt(0), Le(60)] = 0.1
+    split: Literal["train", "val", "test"] = "test"
+    instruments: dict[str, dict[str, float]] = {}
+    """Quantities to set before, by instrument."""
+
+    def check(self, setting: StepSetting) -> None:
+        """With labels, a mask, a display for it and a camera are needed."""
+        needed: tuple[Role, ...] = ("mask", "camera") if self.labels else ()
+        setting.rig.require(needed, f"step '{setting.name}'")
+        check_instruments(self.instruments, setting)
+        if self.labels and self.mask is None:
+            raise BadInput("`labels:` needs `mask:`, what the SLM shows while live scenes are captured")
+        if len(set(self.labels)) < len(self.labels):
+            raise BadInput(f"`labels:` {list(self.labels)} names something twice; name each label once")
+
+    def estimate(self, setting: StepSetting) -> Estimate:
+        """A person's time is guessed at 5 s per answer."""
+        frames = len(self.labels) * self.takes
+        moves = (f"asks the operator {max(frames, 1)} times", *(["shows the mask on the SLM"] if frames else []))
+        return Estimate(seconds=5.0 * max(frames, 1), frames=frames, disk_bytes=frames * 2**16, moves=moves)
+
+    def run(self, context: StepContext) -> StepResult:
+        """Ask, and capture."""
+        if context.ask is None:
+            raise BadInput("an operator step needs someone to ask; run it in a terminal, or give run_protocol(ask=...)")
+        if not self.labels:
+            answer = context.ask(self.prompt, ("done", "stop"))
+            self._note(context, {"prompt": self.prompt, "answer": answer})
+            if answer == "stop":
+                raise Stopped(f"the operator stopped at '{self.prompt}'")
+            return StepResult({}, {"confirmed": True})
+        return self._capture(context)
+
+    def _capture(self, context: StepContext) -> StepResult:
+        assert self.mask is not None and context.ask is not None  # noqa: S101, PT018 - checked before the run
+        mask = np.load(context.input(self.mask))
+        rig, total, folder = context.rig, len(self.labels) * self.takes, context.folder / "frames"
+        set_instruments(self.instruments, rig)
+        file = context.setting.protocol.file
+        rows, columns = rig.devices().camera.shape
+        if file.scene_px is not None and file.mask_cells is not None:
+            rows, columns = rig.spec.twin.frame_shape(file.mask_cells, file.scene_px)
+        first_id = first_exposure_id(context.capture_hash)
+        refused = 0
+        with FrameLedger(
+            folder, frame_shape=(1, rows, columns), capture_hash=context.capture_hash, planned=total
+        ) as ledger:
+            while ledger.next_index < total:
+                index = ledger.next_index
+                label, take = index // self.takes, index % self.takes
+                name = self.labels[label]
+                answer = context.ask(f"{self.prompt}: '{name}', take {take + 1} of {self.takes}", ("take", "stop"))
+                self._note(context, {"prompt": self.prompt, "label": name, "take": take, "answer": answer})
+                if answer == "stop":
+                    raise Stopped(f"the operator stopped; {index} of {total} frames are on the disk")
+                attempt = 0
+                while True:
+                    exposure = Exposure(exposure_s=self.exposure_s, roi=(rows, columns))
+                    frame = rig.expose(
+                        still_plan("live", mask, exposure, exposure_ids=[first_id + index], attempt=attempt)
+                    )
+                    said = f"mean {frame.pixels.mean():.0f} DN, {100 * frame.saturated_fraction[0]:.1f} % saturated"
+                    verdict = context.ask(f"'{name}' captured ({said}); keep it?", ("keep", "again"))
+                    self._note(context, {"label": name, "take": take, "attempt": attempt, "answer": verdict})
+                    if verdict == "keep":
+                        break
+                    attempt, refused = attempt + 1, refused + 1
+                record = {"sample_id": index, "label": label, "label_name": name, "split": int(Split.of(self.split)),
+                          "repeat": 0, "design": context.setting.design}
+                ledger.append(frame.pixels[0], {**record, **frame_record(frame)})
+                with context.shield():
+                    ledger.commit()
+                context.progress(index + 1, total, "frames")
+        return StepResult({"frames": folder}, {"frames": total, "refused": refused})
+
+    def _note(self, context: StepContext, said: Mapping[str, object]) -> None:
+        append_line(context.folder / ANSWERS_FILE, {"time": time.time(), **said})

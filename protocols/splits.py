@@ -1,0 +1,117 @@
+"""Which samples train, which choose, which judge: splits that anyone can redo from a seed and the sample names."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from labctl.errors import BadInput
+
+IntArray = npt.NDArray[np.int64]
+SplitArray = npt.NDArray[np.uint8]
+
+MIN_CLASSES = 2
+"""A classifier with fewer classes has nothing to decide."""
+
+
+class Split(IntEnum):
+    """The part of a data set that a sample belongs to. Choices are made on VAL; TEST is looked at once."""
+
+    TRAIN = 0
+    VAL = 1
+    TEST = 2
+
+    @classmethod
+    def of(cls, split: int | str) -> Split:
+        """The split with this number or lower-case name. Raises BadInput for any other."""
+        by_name: dict[int | str, Split] = {member.name.lower(): member for member in cls}
+        by_name.update({int(member): member for member in cls})
+        if split not in by_name:
+            raise BadInput(f"split {split!r} does not exist; use train (0), val (1) or test (2)")
+        return by_name[split]
+
+
+def stratified_split(
+    classes: Sequence[str], names: Sequence[str], *, fractions: tuple[float, float, float], seed: int
+) -> SplitArray:
+    """Split every class by `fractions` (train, val, test; they sum to 1).
+
+    classes: (N,) class of each sample; names: (N,) a stable name of each sample, unique within its class.
+    Returns (N,) uint8 `Split` values. Samples are ranked by a hash of seed and name, so the split depends on neither
+    the order of the samples nor the version of a random generator, and one added sample moves few others.
+    Every part with a fraction above 0 gets at least one sample of every class; BadInput when a class is too small.
+    """
+    split = np.zeros(len(classes), dtype=np.uint8)
+    members: dict[str, list[int]] = {}
+    for index, name in enumerate(classes):
+        members.setdefault(name, []).append(index)
+    for name, indices in members.items():
+        counts = _part_sizes(len(indices), fractions, name)
+        ranked = sorted(indices, key=lambda i: (_rank(seed, names[i]), names[i]))
+        split[ranked] = np.repeat(np.arange(3, dtype=np.uint8), counts)
+    return split
+
+
+def well_covered(identity: npt.NDArray[Any], min_per_identity: int, what: str) -> npt.NDArray[np.bool_]:
+    """(N,) True for the samples whose identity has at least `min_per_identity` samples in all.
+
+    Raises BadInput when fewer than two identities are left.
+    """
+    values, position, counts = np.unique(identity, return_inverse=True, return_counts=True)
+    kept = int((counts >= min_per_identity).sum())
+    if kept < MIN_CLASSES:
+        best = ", ".join(str(int(c)) for c in np.sort(counts)[::-1][:MIN_CLASSES])
+        raise BadInput(
+            f"{what} has {kept} of {len(values)} identities with min_per_identity = {min_per_identity} or more; "
+            f"at least {MIN_CLASSES} identities are needed; the best covered have {best} pictures; "
+            "lower min_per_identity or add pictures"
+        )
+    return np.asarray((counts >= min_per_identity)[position.reshape(-1)])
+
+
+def require_train_and_test(labels: IntArray, split: SplitArray, class_names: Sequence[str], what: str) -> None:
+    """Raise BadInput with the names of the classes that have no training or no test sample."""
+    for part in (Split.TRAIN, Split.TEST):
+        counts = np.bincount(labels[split == part], minlength=len(class_names))
+        missing = [name for name, count in zip(class_names, counts, strict=True) if count == 0]
+        if missing:
+            raise BadInput(
+                f"{what} has no {part.name.lower()} picture of {some_of(missing)}; every identity needs at least one "
+                "training and one test picture; change the split, or raise min_per_identity to leave these out"
+            )
+
+
+def some_of(names: Sequence[str], limit: int = 5) -> str:
+    """The first `limit` names in quotes, and how many more there are."""
+    text = ", ".join(f"'{name}'" for name in names[:limit])
+    return text if len(names) <= limit else f"{text} and {len(names) - limit} more"
+
+
+def _part_sizes(n: int, fractions: tuple[float, float, float], name: str) -> list[int]:
+    """Largest-remainder sizes of train, val, test that sum to n."""
+    wanted = sum(fraction > 0 for fraction in fractions)
+    if n < wanted:
+        raise BadInput(
+            f"class '{name}' has {n} samples for {wanted} parts with fractions {fractions}; "
+            f"at least {wanted} are needed; add pictures, set min_per_identity, or set the val fraction to 0"
+        )
+    ideal = [n * fraction for fraction in fractions]
+    # A rounded product such as 0.6 * 5 = 2.9999999999999996 must not lose a sample to another part.
+    sizes = [int(share + 1e-9) for share in ideal]
+    by_remainder = sorted(range(3), key=lambda i: (sizes[i] - ideal[i], i))
+    for index in by_remainder[: n - sum(sizes)]:
+        sizes[index] += 1
+    for index in range(3):
+        if fractions[index] > 0 and sizes[index] == 0:
+            sizes[sizes.index(max(sizes))] -= 1
+            sizes[index] = 1
+    return sizes
+
+
+def _rank(seed: int, name: str) -> str:
+    return hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).hexdigest()

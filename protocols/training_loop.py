@@ -1,0 +1,142 @@
+"""The optimisation loop that `train` and `finetune` share: resumable at every step, to the same bits.
+
+Order, augmentation, noise and dropout are keyed by (seed, epoch or step). So a checkpoint needs only weights,
+optimiser states and the position, and a killed training ends where an uninterrupted one would have ended.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from labctl.errors import RunFailed
+from labctl.steps import StepContext
+from protocols.keys import stream_seed
+
+CHECKPOINT = "checkpoint.pt"
+CHECKPOINT_EVERY_S = 5.0
+
+
+class Stateful(Protocol):
+    """Modules, optimisers, schedules: what a checkpoint holds."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """State as tensors and plain values."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any:
+        """Take a state back."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Length and keys of a training."""
+
+    items: int
+    epochs: int
+    batch: int
+    seed: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches per epoch; a last batch of a single item is left out, since it has no variance."""
+        whole, rest = divmod(self.items, self.batch)
+        return max(1, whole + (1 if rest > 1 else 0))
+
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+        return self.steps_per_epoch * self.epochs
+
+    def batch_of(self, step: int) -> Tensor:
+        """Indices of the items of step `step`."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng(stream_seed(self.seed, "order", epoch)).permutation(self.items)
+        return torch.from_numpy(order[place * self.batch : (place + 1) * self.batch])
+
+
+@dataclass
+class _Sums:
+    loss: float = 0.0
+    right: int = 0
+    seen: int = 0
+
+
+def prepare_torch() -> None:
+    """One thread and deterministic kernels: small networks are fastest so, and a resumed run is bit-equal."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+
+
+def run_loop(
+    context: StepContext,
+    schedule: Schedule,
+    *,
+    state: Mapping[str, Stateful],
+    one_step: Callable[[int, Tensor, torch.Generator], tuple[Tensor, Tensor]],
+    optimisers: Sequence[torch.optim.Optimizer],
+    rates: Sequence[Any],
+    validate: Callable[[], dict[str, float]],
+    after_step: Callable[[int], None] = lambda step: None,
+) -> dict[str, float]:
+    """Train; returns loss and accuracy of the last epoch with what `validate` said.
+
+    one_step(step, indices, generator) returns (loss, logits are right (n,) bool); it must draw from `generator` only.
+    Raises Stopped after saving when the user asks, RunFailed when the loss is no longer finite.
+    """
+    began, start, sums, last = time.monotonic(), 0, _Sums(), dict[str, float]()
+    path = context.folder / CHECKPOINT
+    if path.exists():
+        saved = torch.load(path, weights_only=True)
+        for name, item in state.items():
+            item.load_state_dict(saved["state"][name])
+        start, sums, last = saved["step"], _Sums(**saved["sums"]), saved["last"]
+        context.log(f"goes on at step {start} of {schedule.steps}")
+    saved_at = time.monotonic()
+    for step in range(start, schedule.steps):
+        generator = torch.Generator().manual_seed(stream_seed(schedule.seed, "step", step))
+        torch.manual_seed(stream_seed(schedule.seed, "dropout", step))
+        indices = schedule.batch_of(step)
+        loss, right = one_step(step, indices, generator)
+        for optimiser in optimisers:
+            optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        for optimiser in optimisers:
+            optimiser.step()
+        for rate in rates:
+            rate.step()
+        after_step(step)
+        sums.loss += float(loss) * len(indices)
+        sums.right += int(right.sum())
+        sums.seen += len(indices)
+        if not math.isfinite(sums.loss):
+            raise RunFailed(f"the loss became {float(loss)} at step {step}; lower the rate, or look at the frames it saw")
+        epoch, place = divmod(step + 1, schedule.steps_per_epoch)
+        if place == 0:
+            last = {"loss": sums.loss / sums.seen, "train_accuracy": sums.right / sums.seen, **validate()}
+            context.metric(epoch - 1, **last)
+            sums = _Sums()
+        context.progress(step + 1, schedule.steps, "steps", **last)
+        if step + 1 < schedule.steps and (context.stop_asked() or time.monotonic() - saved_at > CHECKPOINT_EVERY_S):
+            _save(path, {name: item.state_dict() for name, item in state.items()}, step + 1, sums, last)
+            saved_at = time.monotonic()
+            context.stop_here(f"checkpoint at step {step + 1} of {schedule.steps}")
+    path.unlink(missing_ok=True)
+    return {**last, "steps": schedule.steps, "steps_per_s": (schedule.steps - start) / max(time.monotonic() - began, 1e-9)}
+
+
+def _save(path: Path, state: dict[str, Any], step: int, sums: _Sums, last: dict[str, float]) -> None:
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        torch.save({"state": state, "step": step, "sums": vars(sums), "last": last}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,34 @@
+"""Fixtures for all tests: no test touches the user's own state, and `data` tests know where the data is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+@pytest.fixture(autouse=True)
+def own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Rig locks, lamps and the catalogue of a test live in its own folder."""
+    folder = tmp_path / "state"
+    monkeypatch.setenv("LABCTL_STATE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def data_folder() -> Path:
+    """The folder that LABCTL_DATA names; tests that want it are marked `data` and skipped without."""
+    named = os.environ.get("LABCTL_DATA")
+    if not named or not Path(named).is_dir():
+        pytest.skip("LABCTL_DATA names no folder")
+    return Path(named)
+
+
+@pytest.fixture
+def configs() -> Path:
+    """The shipped rigs and protocols."""
+    return CONFIGS

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from labctl.interrupts import Aborted, Interrupts, StopLevel
+
+
+def ctrl_c() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_the_first_ctrl_c_asks_and_raises_nothing() -> None:
+    with Interrupts() as interrupts:
+        ctrl_c()
+        assert interrupts.level == StopLevel.AFTER_BLOCK
+        assert "after the current block" in interrupts.reason
+
+
+def test_the_second_ctrl_c_aborts_where_we_are() -> None:
+    with Interrupts() as interrupts:
+        ctrl_c()
+        with pytest.raises(Aborted):
+            ctrl_c()
+        assert interrupts.level == StopLevel.ABORT
+
+
+def test_the_third_ctrl_c_kills_the_children_and_raises_nothing_more() -> None:
+    killed = []
+    with Interrupts() as interrupts:
+        interrupts.on_kill = lambda: killed.append(True)
+        ctrl_c()
+        with pytest.raises(Aborted):
+            ctrl_c()
+        ctrl_c()
+        ctrl_c()
+        assert interrupts.level == StopLevel.KILL
+    assert killed
+
+
+def test_an_abort_waits_for_the_end_of_a_shielded_part() -> None:
+    done = []
+    with Interrupts() as interrupts:
+        ctrl_c()
+        with pytest.raises(Aborted), interrupts.shield():
+            ctrl_c()
+            done.append("written")
+    assert done == ["written"]
+
+
+def test_nothing_is_raised_while_cleaning_up() -> None:
+    with Interrupts() as interrupts, interrupts.cleaning_up():
+        for _ in range(3):
+            ctrl_c()
+
+
+def test_terminate_aborts_at_once() -> None:
+    with Interrupts() as interrupts, pytest.raises(Aborted):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert interrupts.level == StopLevel.ABORT
+
+
+def test_the_old_handlers_come_back() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with Interrupts():
+        assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before
