@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from labctl.yaml_source import KeyPath
+from labctl.yaml_source import KeyPath, holds
 
 UNITS: Mapping[str, str] = {
     "m": "metres",
@@ -59,13 +59,23 @@ def one_of(word: str, allowed: Sequence[str]) -> str:
     return (f"did you mean `{near}`? " if near else "") + f"allowed: {', '.join(allowed) or 'none'}"
 
 
+def shown(value: Any) -> str:
+    """`value` as the file shows it, cut to one short line; collections by their kind."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, (dict, list)):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def stands(value: Any) -> str:
     """What stands in the file, as half a sentence: `'10 ms' is text`."""
     if isinstance(value, bool):
         return f"{str(value).lower()} is a truth value"
     if value is None or isinstance(value, (dict, list)):
-        return f"{_shown(value)} stands here"
-    return f"{_shown(value)} is {'text' if isinstance(value, str) else 'a number'}"
+        return f"{shown(value)} stands here"
+    return f"{shown(value)} is {'text' if isinstance(value, str) else 'a number'}"
 
 
 def loose_scalars(annotation: Any, value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
@@ -80,8 +90,8 @@ def loose_scalars(annotation: Any, value: Any, path: KeyPath = ()) -> Iterator[t
         if problems and all(problems):
             yield problems[0][0]
     elif annotation in (int, float, bool):
-        wrong = (str, bool) if annotation is not bool else (str, int, float)
-        if isinstance(value, wrong) and isinstance(value, bool) is not (annotation is bool):
+        is_truth = isinstance(value, bool)
+        if isinstance(value, str) or (isinstance(value, (int, float)) and is_truth is not (annotation is bool)):
             yield path, needed(annotation, value, path)
     elif is_model(annotation) and isinstance(value, dict):
         for name, field in fields_of(annotation).items():
@@ -114,6 +124,8 @@ class Spot:
     model: type[BaseModel] | None = None
     field: FieldInfo | None = None
     is_key: bool = False
+    tags: tuple[str, ...] = ()
+    """The values of `type` that are allowed, where a tagged union is."""
 
 
 def spot_of(model: type[BaseModel], error: ErrorDetails, data: Any) -> Spot:
@@ -129,12 +141,15 @@ def spot_of(model: type[BaseModel], error: ErrorDetails, data: Any) -> Spot:
         if members := _members(here):
             here = next((member for member in members if _is_called(member, step)), None)
             continue
-        if here is None and error["type"] not in ("missing", "extra_forbidden") and not _holds(data, step):
+        if here is None and error["type"] not in ("missing", "extra_forbidden") and not holds(data, step):
             continue
         owner, field = (here, fields_of(here).get(str(step))) if is_model(here) else (None, None)
         here = field.annotation if field is not None else _inside(here, step)
-        data = data[step] if _holds(data, step) else None
+        data = data[step] if holds(data, step) else None
         path = (*path, step)
+    if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        tag = str(error["ctx"]["discriminator"]).strip("'")
+        return Spot((*path, tag), tags=tuple(_tags(_bare(here), tag)))
     return Spot(path, owner, field, is_key=error["type"] == "extra_forbidden")
 
 
@@ -151,19 +166,20 @@ def wording(error: ErrorDetails, spot: Spot) -> str:
     if kind in _NUMBERS:
         return needed(_NUMBERS[kind], value, spot.path)
     if kind == "int_from_float":
-        return f"{_shown(value)} is not whole; a whole number is needed"
+        return f"{shown(value)} is not whole; a whole number is needed"
     if kind == "finite_number":
-        return f"{_shown(value)} is not allowed; a finite number is needed"
+        return f"{shown(value)} is not allowed; a finite number is needed"
     if kind in _BOUNDS:
         phrase, name = _BOUNDS[kind]
         key = next((step for step in reversed(spot.path) if isinstance(step, str)), "")
-        unit = unit_of(key)
-        return f"{_shown(value)} is out of range; {phrase} {limits[name]}{f' {unit}' if unit else ''} is allowed"
+        limit = " ".join(filter(None, (_number(limits[name]), unit_of(key))))
+        return f"{shown(value)} is out of range; {phrase} {limit} is allowed"
     if kind == "multiple_of":
-        return f"{_shown(value)} is not a multiple of {limits['multiple_of']}"
+        return f"{shown(value)} is not a multiple of {limits['multiple_of']}"
     if kind in _LENGTHS:
         what, phrase, name = _LENGTHS[kind]
-        return f"has {limits.get('actual_length', len(value))} {what}; {phrase} {limits[name]} is allowed"
+        length = limits.get("actual_length") or len(value)
+        return f"has {length} {what}{'' if length == 1 else 's'}; {phrase} {limits[name]} allowed"
     if kind in _SHAPES:
         return f"{stands(value)}; {_SHAPES[kind]} is needed"
     if kind in ("literal_error", "enum"):
@@ -171,12 +187,12 @@ def wording(error: ErrorDetails, spot: Spot) -> str:
     if kind == "union_tag_invalid":
         return _choice(limits["tag"], str(limits["expected_tags"]))
     if kind == "union_tag_not_found":
-        return f"{str(limits['discriminator']).strip(chr(39))} is missing in this mapping; add it"
+        return f"is missing; allowed: {', '.join(spot.tags)}" if spot.tags else "is missing; add it"
     if kind == "string_pattern_mismatch":
-        return f"{_shown(value)} does not fit the pattern {limits['pattern']}"
+        return f"{shown(value)} does not fit the pattern {limits['pattern']}"
     if kind in ("value_error", "assertion_error"):
         return str(limits.get("error") or error["msg"])
-    return f"{_shown(value)} is refused: {error['msg']}"
+    return f"{shown(value)} is refused: {error['msg']}"
 
 
 def is_model(annotation: Any) -> TypeGuard[type[BaseModel]]:
@@ -204,10 +220,10 @@ _BOUNDS = {
     "less_than_equal": ("at most", "le"),
 }
 _LENGTHS = {
-    "too_short": ("items", "at least", "min_length"),
-    "too_long": ("items", "at most", "max_length"),
-    "string_too_short": ("characters", "at least", "min_length"),
-    "string_too_long": ("characters", "at most", "max_length"),
+    "too_short": ("item", "at least", "min_length"),
+    "too_long": ("item", "at most", "max_length"),
+    "string_too_short": ("character", "at least", "min_length"),
+    "string_too_long": ("character", "at most", "max_length"),
 }
 _SHAPES = {
     "string_type": "text (in quotes where it looks like something else)",
@@ -223,22 +239,15 @@ _SHAPES = {
 }
 
 
+def _number(limit: Any) -> str:
+    return f"{limit:.12g}" if isinstance(limit, float) else str(limit)
+
+
 def _choice(value: Any, expected: str) -> str:
     allowed = re.findall(r"'((?:[^'\\]|\\.)*)'", expected)
     if not allowed or not isinstance(value, str):
         return f"{stands(value)}; allowed: {expected}"
     return f"'{value}' is not allowed; {one_of(value, allowed)}"
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list):
-        return "a list"
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _bare(annotation: Any) -> Any:
@@ -275,6 +284,12 @@ def _is_called(member: Any, label: str | int) -> bool:
     return member.__name__ == label or any(get_origin(tag) is Literal and label in get_args(tag) for tag in tags)
 
 
+def _tags(annotation: Any, name: str) -> Iterator[str]:
+    for member in map(_bare, _members(annotation)):
+        if is_model(member) and name in member.model_fields:
+            yield from map(str, get_args(_bare(member.model_fields[name].annotation)))
+
+
 def _could_be(member: Any, value: Any) -> bool:
     """Whether `value` can be meant for `member` of a union: decided by the tag, where there is one."""
     bare = _bare(member)
@@ -293,9 +308,3 @@ def _inside(annotation: Any, step: str | int) -> Any:
     if origin is tuple and arguments[-1] is not Ellipsis:
         return arguments[step] if isinstance(step, int) and step < len(arguments) else None
     return arguments[0] if issubclass(origin, (Sequence, AbstractSet)) else None
-
-
-def _holds(data: Any, step: str | int) -> bool:
-    if isinstance(data, list):
-        return isinstance(step, int) and 0 <= step < len(data)
-    return isinstance(data, dict) and step in data

@@ -61,9 +61,7 @@ class Located:
         """The value at `path`. Raises KeyError when there is none."""
         value = self.data
         for step in path:
-            if not (isinstance(value, dict) and step in value) and not (
-                isinstance(value, list) and isinstance(step, int) and 0 <= step < len(value)
-            ):
+            if not holds(value, step):
                 raise KeyError(dotted(path))
             value = value[step]
         return value
@@ -94,6 +92,13 @@ class YamlError(BadInput):
 
     def __str__(self) -> str:
         return f"{self.place}: {self.what}"
+
+
+def holds(data: Any, step: str | int) -> bool:
+    """Whether `data` is a mapping with the key, or a list with the index, `step`."""
+    if isinstance(data, list):
+        return isinstance(step, int) and 0 <= step < len(data)
+    return isinstance(data, dict) and step in data
 
 
 def dotted(path: KeyPath) -> str:
@@ -170,7 +175,8 @@ def dump_yaml(data: Any) -> str:
     text: str = yaml.dump(
         plain(data), Dumper=_Writer, sort_keys=False, allow_unicode=True, width=2**30, default_flow_style=False
     )
-    return text.removesuffix("...\n") if not isinstance(data, (Mapping, list, tuple)) else text
+    # PyYAML ends a lone scalar with a mark in the first column, where nothing else that it writes has one.
+    return text.removesuffix("...\n") if text.endswith("\n...\n") else text
 
 
 # --- reading -------------------------------------------------------------------------------------------------------
@@ -252,7 +258,8 @@ class _Composer:
         place = self._place(event)
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self._anchors:
-                raise YamlError(place, f"*{event.anchor} has no anchor before it; write &{event.anchor} at a value above")
+                what = f"*{event.anchor} has no anchor before it; write &{event.anchor} at a value above"
+                raise YamlError(place, what)
             return _Node(place, self._anchors[event.anchor].value)
         if event.tag is not None:
             raise YamlError(place, f"the tag {event.tag} is not read; take it away, types follow from the setting")
@@ -299,7 +306,7 @@ class _Composer:
                 what = f"the key {shown} is {_KINDS[type(key)]}" if shown != "" else "the key is empty"
                 raise YamlError(place, f'{what}; keys are text: write "{shown}" in quotes')
             if key == "<<" and isinstance(event, yaml.ScalarEvent) and event.implicit[0]:
-                raise YamlError(place, "merge keys (<<) are not read; repeat the keys, or put them in a file to `extends:`")
+                raise YamlError(place, "merge keys (<<) are not read; repeat the keys, or `extends:` a file")
             if key in entries:
                 raise YamlError(place, f"the key `{key}` stands twice, first at {entries[key][0]}; keep one")
             entries[key] = (place, self._node(self._next(), depth + 1))
@@ -309,8 +316,8 @@ class _Composer:
 def _unfold(node: _Node, path: KeyPath, places: dict[KeyPath, Place], key_places: dict[KeyPath, Place]) -> Any:
     """Plain data of `node`, its places added. What an alias stands for is copied, and keeps the places inside it."""
     if len(places) >= MAX_VALUES or len(path) > MAX_DEPTH:
-        limit = f"holds more than {MAX_VALUES} values" if len(path) <= MAX_DEPTH else f"is nested deeper than {MAX_DEPTH}"
-        raise YamlError(node.place, f"the file {limit} once its aliases are followed; use fewer aliases")
+        limit = f"more than {MAX_VALUES} values" if len(path) <= MAX_DEPTH else f"more than {MAX_DEPTH} levels"
+        raise YamlError(node.place, f"the file holds {limit} once its aliases are followed; use fewer aliases")
     places[path] = node.place
     if isinstance(node.value, list):
         return [_unfold(item, (*path, index), places, key_places) for index, item in enumerate(node.value)]

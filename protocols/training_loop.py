@@ -85,7 +85,6 @@ def run_loop(
     optimisers: Sequence[torch.optim.Optimizer],
     rates: Sequence[Any],
     validate: Callable[[], dict[str, float]],
-    after_step: Callable[[int], None] = lambda step: None,
 ) -> dict[str, float]:
     """Train; returns loss and accuracy of the last epoch with what `validate` said.
 
@@ -113,8 +112,7 @@ def run_loop(
             optimiser.step()
         for rate in rates:
             rate.step()
-        after_step(step)
-        sums.loss += float(loss) * len(indices)
+        sums.loss += float(loss.detach()) * len(indices)
         sums.right += int(right.sum())
         sums.seen += len(indices)
         if not math.isfinite(sums.loss):

@@ -107,7 +107,7 @@ class SimulatedLampSettings(_SimulatedSettings):
 
 
 class SimulatedDisplay:
-    """A panel or monitor: `show` takes no time, the picture then follows exponentially. See `labctl.devices.Display`."""
+    """A panel or monitor: `show` takes no time, the picture follows exponentially. See `labctl.devices.Display`."""
 
     def __init__(
         self, name: str, world: World, shape: tuple[int, int], response_s: float, settle_s: float | None

@@ -45,15 +45,11 @@ class KeyedDraws:
         """See `Draws.normal`."""
         return self._draw(like, _READ, lambda stream, frame: stream.standard_normal(frame.shape))
 
-    def _draw(
-        self, like: Tensor, stage: int, draw: Callable[[np.random.Generator, np.ndarray], np.ndarray]
-    ) -> Tensor:
+    def _draw(self, like: Tensor, stage: int, draw: Callable[[np.random.Generator, np.ndarray], np.ndarray]) -> Tensor:
         if like.shape[0] != len(self.tags):
             raise BadInput(f"{like.shape[0]} frames came for {len(self.tags)} exposure tags; give one tag per frame")
         frames = like.detach().to(device="cpu", dtype=torch.float64).numpy()
-        drawn = np.stack(
-            [draw(self._stream(tag, stage), frame) for tag, frame in zip(self.tags, frames, strict=True)]
-        )
+        drawn = np.stack([draw(self._stream(tag, stage), frame) for tag, frame in zip(self.tags, frames, strict=True)])
         return torch.from_numpy(drawn).to(dtype=like.dtype, device=like.device)
 
     def _stream(self, tag: FrameTag, stage: int) -> np.random.Generator:

@@ -106,9 +106,7 @@ def _response(share: Tensor, gamma: Tensor | float) -> Tensor:
     return torch.where(lit, torch.where(lit, share, 1.0) ** gamma, 0.0)
 
 
-def _transmit(
-    response: Tensor, *, contrast: Tensor | float, fill_factor: float, crosstalk: Tensor | float
-) -> Tensor:
+def _transmit(response: Tensor, *, contrast: Tensor | float, fill_factor: float, crosstalk: Tensor | float) -> Tensor:
     leak = 1.0 / contrast
     open_part = (1.0 - leak) * fill_factor * response
     if torch.is_tensor(crosstalk) or crosstalk != 0:

@@ -63,7 +63,7 @@ class SensorSettings(Frozen):
     @property
     def top_dn(self) -> int:
         """The largest DN, at which a pixel is saturated."""
-        return 2**self.bits - 1
+        return (1 << self.bits) - 1
 
     @property
     def gain_dn_per_e(self) -> float:

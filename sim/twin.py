@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labctl.errors import BadInput
@@ -22,7 +21,6 @@ from sim.optics.lensless import (
     gaussian_blur,
     scene_on_sensor,
     shadow_psf,
-    size_on_sensor,
 )
 from sim.panel import panel_transmittance, shown_transmittance
 from sim.sensor import Sensor
@@ -76,7 +74,9 @@ class Twin(nn.Module):
             "photons_per_s": settings.light.photons_per_s,
         }
         given = dict(values or {})
-        of_sensor = {name: given.pop(name) for name in ("vignetting", "dark_offset", "gain_dn_per_e") if name in given}
+        of_sensor: dict[str, Tensor] = {
+            name: given.pop(name) for name in ("vignetting", "dark_offset", "gain_dn_per_e") if name in given
+        }
         register_values(self, nominal, given, dtype)
         self.sensor = Sensor(settings.sensor, dtype=dtype, values=of_sensor)
         stop = settings.panel.stop_px or settings.panel.shape
@@ -94,7 +94,8 @@ class Twin(nn.Module):
         fixed = {"pixel_gain", "pixel_offset", "radius_squared"}
         unknown = [name for name in names if name not in known or name in fixed]
         if unknown:
-            raise BadInput(f"the twin has no value {', '.join(unknown)}; it has {', '.join(sorted(set(known) - fixed))}")
+            there = ", ".join(sorted(set(known) - fixed))
+            raise BadInput(f"the twin has no value {', '.join(unknown)}; it has {there}")
         return [free_value(known[name], name) for name in names]
 
     # From mask to shadow
@@ -130,7 +131,8 @@ class Twin(nn.Module):
         """
         psf = psf if psf.ndim == 3 else psf[None]
         scene = scene_on_sensor(scene.to(self.dtype), self.settings.scene_px)
-        start, size = self._window(tuple(scene.shape[-2:]), tuple(psf.shape[-2:]), border, roi)
+        (rows, columns), (height, width) = scene.shape[-2:], psf.shape[-2:]
+        start, size = self._window((rows, columns), (height, width), border, roi)
         image = convolve_window(scene, psf, start, size)
         mean = psf.sum(dim=(-2, -1)).reshape(-1, 1, 1, 1) * scene.mean(dim=(-2, -1), keepdim=True)
         light = image + self.stray * mean
@@ -139,10 +141,7 @@ class Twin(nn.Module):
 
     def frame_shape(self, mask_shape: tuple[int, int], scene_shape: tuple[int, int]) -> tuple[int, int]:
         """(rows, columns) of the frame that `measure` returns for such a mask and scene."""
-        kernel = self.settings.shadow_shape(mask_shape)
-        scene = tuple(size_on_sensor(n, self.settings.scene_px) for n in scene_shape)
-        padded = (kernel[0] + 2 * self._room, kernel[1] + 2 * self._room)
-        return self._window((scene[0], scene[1]), padded, None, None)[1]
+        return self.settings.frame_shape(mask_shape, scene_shape)
 
     # From scene to frame
 

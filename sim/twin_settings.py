@@ -141,22 +141,32 @@ class TwinSettings(Frozen):
         pixel = self.cell_on_sensor_px / cell_px
         return size_on_sensor(panel_px[0], pixel), size_on_sensor(panel_px[1], pixel)
 
-    def check_design(self, mask_shape: tuple[int, int], scene_shape: tuple[int, int], roads: Roads | None = None) -> None:
-        """Raises BadInput when a mask of (H, W) cells and scenes of (H, W) pixels cannot work on this rig.
-
-        roads: with them, the sizes on the displays are checked too.
-        """
-        check_cell(self.cell_on_sensor_px)
-        self._check_diffraction()
+    def frame_shape(self, mask_shape: tuple[int, int], scene_shape: tuple[int, int]) -> tuple[int, int]:
+        """(rows, columns) of the frame of such a mask and scene at `optics.border`. Raises BadInput when empty."""
         shadow = self.shadow_shape(mask_shape)
-        image = tuple(size_on_sensor(n, self.scene_px) for n in scene_shape)
+        image = (size_on_sensor(scene_shape[0], self.scene_px), size_on_sensor(scene_shape[1], self.scene_px))
+        if self.optics.border == "same":
+            return image
+        if self.optics.border == "full":
+            return image[0] + shadow[0] - 1, image[1] + shadow[1] - 1
         if shadow[0] > image[0] or shadow[1] > image[1]:
             raise BadInput(
                 f"mask larger than the scene: the shadow of {_by(mask_shape)} mask cells spans {_by(shadow)} sensor "
                 f"pixels, the image of {_by(scene_shape)} scene pixels {_by(image)}; "
                 "use fewer mask cells or a larger scene"
             )
-        frame = (image[0] - shadow[0] + 1, image[1] - shadow[1] + 1)
+        return image[0] - shadow[0] + 1, image[1] - shadow[1] + 1
+
+    def check_design(
+        self, mask_shape: tuple[int, int], scene_shape: tuple[int, int], roads: Roads | None = None
+    ) -> None:
+        """Raises BadInput when a mask of (H, W) cells and scenes of (H, W) pixels cannot work on this rig.
+
+        roads: with them, the sizes on the displays are checked too.
+        """
+        check_cell(self.cell_on_sensor_px)
+        self._check_diffraction()
+        frame = self.frame_shape(mask_shape, scene_shape)
         _check_fits("sensor.shape", "the frame", frame, self.sensor.shape)
         cell_px = roads.mask.cell_px if roads else 1
         pixel_px = roads.scene.pixel_px if roads else 1
@@ -174,14 +184,16 @@ class TwinSettings(Frozen):
         limit = optics.mask_pitch_m**2 * (1 + CELL_TOLERANCE)
         if spread > limit:
             raise BadInput(
-                f"diffraction: gap_m * wavelength_m is {spread:.3g} m2, more than mask_pitch_m squared, {limit:.3g} m2; "
+                f"diffraction: gap_m * wavelength_m is {spread:.3g} m2, above mask_pitch_m squared, {limit:.3g} m2; "
                 "the shadow is not geometric: use a wider mask pitch or a smaller gap"
             )
 
 
 def _check_fits(key: str, what: str, needed: tuple[int, int], there: tuple[int, int]) -> None:
     if needed[0] > there[0] or needed[1] > there[1]:
-        raise BadInput(f"{what} needs {_by(needed)} pixels, {key} is {_by(there)}; use a smaller grid or a larger device")
+        raise BadInput(
+            f"{what} needs {_by(needed)} pixels, {key} is {_by(there)}; use a smaller grid or a larger device"
+        )
 
 
 def _check_same(key: str, what: str, needed: tuple[int, int], there: tuple[int, int]) -> None:

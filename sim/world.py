@@ -187,9 +187,7 @@ class NominalWorldSettings(Frozen):
 
     def make(self, twin: TwinSettings, roads: Roads, state_dir: Path) -> World:
         """The world. state_dir: where lamps keep their state."""
-        return World(
-            twin, roads, seed=self.seed, noise=self.noise, live_scene=self.live_scene, state_dir=state_dir
-        )
+        return World(twin, roads, seed=self.seed, noise=self.noise, live_scene=self.live_scene, state_dir=state_dir)
 
 
 class AsBuiltWorldSettings(Frozen):

@@ -30,7 +30,7 @@ class CameraDesign(nn.Module, ABC):
 
     @abstractmethod
     def mask(self) -> Tensor:
-        """(H, W) transmittance 0..1 as it goes on the SLM, hard where the design is hard, with gradients if learnable."""
+        """(H, W) transmittance 0..1 as it goes on the SLM: hard where the design is, with gradients if learnable."""
 
     def forward(self, scene: Tensor, exposer: Exposer) -> Tensor:
         """What the design reads of scenes (N, 1, H, W), exposed by `exposer`."""

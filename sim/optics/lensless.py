@@ -186,9 +186,7 @@ def _panel_grid(
 ) -> Tensor:
     """(h sub, w sub, 2) panel position (x, y) of every sub-sample, in the units of `grid_sample`."""
     like = registration.shift_px
-    rows, columns = (
-        (torch.arange(n * sub, dtype=like.dtype, device=like.device) + 0.5) / sub - n / 2 for n in size_px
-    )
+    rows, columns = ((torch.arange(n * sub, dtype=like.dtype, device=like.device) + 0.5) / sub - n / 2 for n in size_px)
     y = (rows - registration.shift_px[0])[:, None]
     x = (columns - registration.shift_px[1])[None, :]
     cos, sin = torch.cos(registration.rotation_rad), torch.sin(registration.rotation_rad)
