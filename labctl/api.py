@@ -53,11 +53,11 @@ class Run:
         """Path of output `output` of step `key`. Raises BadInput when there is none."""
         for step in self.folder.summary()["steps"]:
             if step["name"] == key and output in step["outputs"]:
-                return self.path / step["outputs"][output]
+                return self.path / str(step["outputs"][output])
         raise BadInput(f"run {self.path} has no output '{output}' of step '{key}'; see summary.json for what there is")
 
 
-def open_rig(rig: str | Path, *, set: Sequence[str] | Mapping[str, Any] = (), wait_s: float = 0.0) -> Rig:  # noqa: A002
+def open_rig(rig: str | Path, *, set: Sequence[str] | Mapping[str, Any] = (), wait_s: float = 0.0) -> Rig:
     """Open a rig by name or path: `with labctl.open_rig("sim") as rig: frames = rig.expose(plan)`."""
     return Rig(load_rig(find_rig(str(rig)), overrides=_overrides(set)), wait_s=wait_s).open()
 
@@ -67,7 +67,7 @@ def run_protocol(
     *,
     rig: str | Path | None = None,
     out: str | Path | None = None,
-    set: Sequence[str] | Mapping[str, Any] = (),  # noqa: A002
+    set: Sequence[str] | Mapping[str, Any] = (),
     ask: Ask | None = None,
     observers: Sequence[Observer] = (),
 ) -> Run:
@@ -96,7 +96,12 @@ def prepare(path: Path, *, rig: str | None = None, overrides: Sequence[str] = ()
 
 
 def execute_new(
-    plan: RunPlan, *, out: Path | None, observers: Sequence[Observer], ask: Ask | None = None, wait_s: float = 0.0,
+    plan: RunPlan,
+    *,
+    out: Path | None,
+    observers: Sequence[Observer],
+    ask: Ask | None = None,
+    wait_s: float = 0.0,
     interrupts: Interrupts | None = None,
 ) -> Run:
     """Make a run folder for `plan` and run it there. Raises BadInput when the folder cannot be."""
@@ -105,7 +110,11 @@ def execute_new(
 
 
 def resume(
-    path: Path, *, observers: Sequence[Observer] = (), ask: Ask | None = None, wait_s: float = 0.0,
+    path: Path,
+    *,
+    observers: Sequence[Observer] = (),
+    ask: Ask | None = None,
+    wait_s: float = 0.0,
     interrupts: Interrupts | None = None,
 ) -> Run:
     """Go on with a run: finished steps are kept, captures go on at the next missing frame, trainings at a checkpoint."""
@@ -125,13 +134,19 @@ def default_out(plan: RunPlan) -> Path:
 
 
 def _execute(
-    folder: RunFolder, plan: RunPlan, observers: Sequence[Observer], ask: Ask | None, wait_s: float,
+    folder: RunFolder,
+    plan: RunPlan,
+    observers: Sequence[Observer],
+    ask: Ask | None,
+    wait_s: float,
     interrupts: Interrupts | None,
 ) -> Run:
     lock = folder.lock()
     try:
         with contextlib.nullcontext(interrupts) if interrupts is not None else Interrupts() as listening:
-            runner = Runner(folder, plan, interrupts=listening, observers=Observers([*observers]), ask=ask, wait_s=wait_s)
+            runner = Runner(
+                folder, plan, interrupts=listening, observers=Observers([*observers]), ask=ask, wait_s=wait_s
+            )
             outcome = runner.run()
     finally:
         lock.release()

@@ -57,7 +57,10 @@ class Catalogue:
             for (path,) in database.execute("select path from runs").fetchall():
                 _renew(database, Path(path))
             query = "select path, name, rig, status, reason, began, seconds, summary from runs order by began desc"
-            return [RunRow(*row[:7], metrics=json.loads(row[7]).get("metrics", {})) for row in database.execute(query)]
+            rows = database.execute(query).fetchall()
+        return [
+            RunRow(p, n, r, s, why, b, t, json.loads(text).get("metrics", {})) for p, n, r, s, why, b, t, text in rows
+        ]
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -82,8 +85,17 @@ def _renew(database: sqlite3.Connection, run: Path) -> None:
         status = summary["status"]
         if status == "running" and folder.holder() is None:
             status = "died"
-        row = (str(run), summary["name"], summary["rig"], status, summary["reason"], summary["began"],
-               summary["seconds"], stamp, json.dumps(summary))
+        row = (
+            str(run),
+            summary["name"],
+            summary["rig"],
+            status,
+            summary["reason"],
+            summary["began"],
+            summary["seconds"],
+            stamp,
+            json.dumps(summary),
+        )
     except (OSError, ValueError, KeyError):
         database.execute("delete from runs where path = ?", (str(run),))
         return

@@ -37,7 +37,9 @@ def run_step_of(run: Path, key: str, content_hash: str, parent: Parent) -> dict[
     folder = RunFolder(run)
     planned = next(step for step in _plan_of(run) if step.key == key)
     if planned.hash != content_hash:
-        raise RunFailed(f"the data or the files of step {key} changed since the run was planned; `labctl resume` it anew")
+        raise RunFailed(
+            f"the data or the files of step {key} changed since the run was planned; `labctl resume` it anew"
+        )
     context = StepContext(
         setting=planned.setting,
         folder=folder.step_folder(key),

@@ -327,7 +327,13 @@ def _problems(
     model_class: type[BaseModel], located: Located, at: KeyPath, data: Any, error: ValidationError
 ) -> list[Problem]:
     problems = []
-    for detail in error.errors(include_url=False):
+    details = error.errors(include_url=False)
+    for detail in details:
+        loc = detail["loc"]
+        if detail["type"] == "too_short" and any(
+            other["loc"][: len(loc)] == loc and len(other["loc"]) > len(loc) for other in details
+        ):
+            continue  # pydantic counts good items only; the bad ones are said already
         spot = spot_of(model_class, detail, data)
         path = (*at, *spot.path)
         place = located.key_place(path) if spot.is_key else located.place(path)

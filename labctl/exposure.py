@@ -151,7 +151,8 @@ def join_frames(parts: Sequence[Frames]) -> Frames:
     if not parts:
         raise ValueError("no frames to join")
     names = ("pixels", "exposure_ids", "frame_ids", "exposure_s", "gain_db", "camera_time_s", "host_time_s")
-    return replace(parts[0], **{name: np.concatenate([getattr(p, name) for p in parts]) for name in names})
+    joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return replace(parts[0], **joined)
 
 
 def _check_range(name: str, values: FloatArray) -> None:

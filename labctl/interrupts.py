@@ -98,7 +98,9 @@ class Interrupts:
                 self._old[number] = signal.signal(number, self._on_signal)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for number, old in self._old.items():
             signal.signal(number, old)  # type: ignore[arg-type]
         self._old.clear()

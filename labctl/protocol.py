@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,6 @@ from labctl.frozen import Frozen
 from labctl.references import Reference, check_references, references_of
 from labctl.rig_file import Name, RigSpec
 from labctl.steps import Estimate, Step, StepSetting
-
 from labctl.yaml_source import loads
 
 if TYPE_CHECKING:
@@ -257,7 +256,7 @@ def _step_hash(
     fingerprint: str,
 ) -> str:
     step = instance.step
-    sources = {
+    sources: dict[str, Callable[[], Any]] = {
         "data": lambda: [fingerprint, protocol.data.model_dump(mode="json") if protocol.data is not None else None],
         "model": lambda: protocol.model.model_dump(mode="json"),
         "design": lambda: protocol.designs[instance.design].model_dump(mode="json") if instance.design else None,

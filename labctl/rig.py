@@ -20,7 +20,7 @@ from labctl.state import state_folder
 
 
 class Rig:
-    """The devices of one set-up. Use as a context manager; `expose` and `stream` return measured values, never gradients.
+    """The devices of one set-up, as a context manager. `expose` and `stream` measure; they never give gradients.
 
     On opening, every device is brought to its safe state before anything else. When the last holder died without
     doing so, `recovered_from` says who that was.
@@ -135,7 +135,9 @@ class Rig:
     def __enter__(self) -> Self:
         return self if self._open else self.open()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 

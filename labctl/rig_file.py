@@ -1,4 +1,4 @@
-"""A rig on paper: which devices stand behind a protocol, how they are reached, and in which order they are made safe."""
+"""A rig on paper: which devices stand behind a protocol, and in which order they are made safe."""
 
 from __future__ import annotations
 
@@ -106,7 +106,9 @@ class RigSpec:
     @cached_property
     def twin_hash(self) -> str:
         """Content hash of all that decides a simulation: the twin and the roads."""
-        return content_hash({"twin": self.twin.model_dump(mode="json"), "roads": self.file.roads.model_dump(mode="json")})
+        return content_hash(
+            {"twin": self.twin.model_dump(mode="json"), "roads": self.file.roads.model_dump(mode="json")}
+        )
 
     @cached_property
     def content_hash(self) -> str:
@@ -187,7 +189,9 @@ def find_rig(name: str, *, beside: Path | None = None) -> Path:
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
     known = sorted({path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.yaml")})
-    raise BadInput(f"rig '{name}' was not found; known here: {', '.join(known) or 'none'}; or give a path to a .yaml file")
+    raise BadInput(
+        f"rig '{name}' was not found; known here: {', '.join(known) or 'none'}; or give a path to a .yaml file"
+    )
 
 
 def shipped_configs() -> list[Path]:
@@ -204,7 +208,9 @@ def _check_whole(
         at = (name,) if name in ROLES else ("instruments", name)
         wanted = kinds.get(name, "instrument")
         if device.kind != wanted:
-            problems.append(located.problem((*at, "type"), f"'{device.type}' is a {device.kind}; a {wanted} is needed here"))
+            problems.append(
+                located.problem((*at, "type"), f"'{device.type}' is a {device.kind}; a {wanted} is needed here")
+            )
         if device.needs_world and world is None:
             text = f"'{device.type}' is simulated and needs a `world:` to stand in; add `world: {{type: nominal}}`"
             problems.append(located.problem((*at, "type"), text))

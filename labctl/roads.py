@@ -36,7 +36,8 @@ class PanelRoad(Frozen):
         floor = 1.0 / self.contrast
         share = np.clip((np.asarray(mask, dtype=np.float64) - floor) / (1.0 - floor), 0.0, 1.0)
         levels = np.round(FULL_LEVEL * share ** (1.0 / self.gamma)).astype(np.uint8)
-        return levels.repeat(self.cell_px, axis=-2).repeat(self.cell_px, axis=-1)
+        grown: Levels = levels.repeat(self.cell_px, axis=-2).repeat(self.cell_px, axis=-1)
+        return grown
 
 
 class MonitorRoad(Frozen):
@@ -51,7 +52,8 @@ class MonitorRoad(Frozen):
         """(..., H, W) radiance 0..1 to uint8 levels, each scene pixel repeated pixel_px times."""
         share = np.clip(np.asarray(scene, dtype=np.float64), 0.0, 1.0)
         levels = np.round(FULL_LEVEL * share ** (1.0 / self.gamma)).astype(np.uint8)
-        return levels.repeat(self.pixel_px, axis=-2).repeat(self.pixel_px, axis=-1)
+        grown: Levels = levels.repeat(self.pixel_px, axis=-2).repeat(self.pixel_px, axis=-1)
+        return grown
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ class DevicePlan:
 
     def mask_of(self, index: int) -> Levels:
         """(Tm, rows, columns) levels of exposure `index`."""
-        return self.mask_levels[index if self.mask_levels.shape[0] > 1 else 0]
+        levels: Levels = self.mask_levels[index if self.mask_levels.shape[0] > 1 else 0]
+        return levels
 
 
 def to_device_plan(

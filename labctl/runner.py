@@ -93,7 +93,9 @@ class Runner:
         with self._interrupts.cleaning_up():
             unsafe = self._clean_up()
             if unsafe:
-                reason = "; ".join([*([reason] if reason else []), "the rig could not be made safe: " + "; ".join(unsafe)])
+                reason = "; ".join(
+                    [*([reason] if reason else []), "the rig could not be made safe: " + "; ".join(unsafe)]
+                )
                 status, code = "failed", ExitCode.HARDWARE
             metrics = self._metrics()
             self._write_summary(status, reason)
@@ -111,7 +113,9 @@ class Runner:
         self._note(planned, "started", began)
         self._folder.step_folder(planned.key).mkdir(parents=True, exist_ok=True)
         try:
-            result = self._run_on_host(planned) if planned.instance.step.where == "host" else self._run_in_child(planned)
+            result = (
+                self._run_on_host(planned) if planned.instance.step.where == "host" else self._run_in_child(planned)
+            )
         except Stopped as stopped:
             self._note(planned, "stopped", began, text=str(stopped))
             raise
@@ -136,8 +140,16 @@ class Runner:
         self._journal.write(entry)
         self._documents.step(planned.key, word, planned.hash, seconds, text)
         self._write_summary("running", "")
-        self._observers.see({"kind": "step", "key": planned.key, "status": word, "seconds": seconds, "text": text,
-                             "metrics": entry.metrics})
+        self._observers.see(
+            {
+                "kind": "step",
+                "key": planned.key,
+                "status": word,
+                "seconds": seconds,
+                "text": text,
+                "metrics": entry.metrics,
+            }
+        )
 
     def _run_on_host(self, planned: PlannedStep) -> dict[str, Any]:
         context = self._context(planned)
@@ -203,7 +215,9 @@ class Runner:
                 text = f"process {last.pid} (since {last.since}) died holding the rig; it was made safe before anything else"
                 self._rig_notes.append(text)
                 self._observers.see({"kind": "log", "text": text})
-                self._documents.event("rig", {"rig": self._plan.rig.name, "text": text}, {"rig": "string", "text": "string"})
+                self._documents.event(
+                    "rig", {"rig": self._plan.rig.name, "text": text}, {"rig": "string", "text": "string"}
+                )
             write_json(self._folder.path / "rig-as-opened.json", rig.describe())
         return self._rig
 
@@ -304,5 +318,7 @@ def versions() -> dict[str, str]:
 
 
 def _error_of(message: Mapping[str, Any]) -> LabctlError:
-    error: LabctlError = HardwareError(message["text"]) if message["exit_code"] == ExitCode.HARDWARE else RunFailed(message["text"])
+    error: LabctlError = (
+        HardwareError(message["text"]) if message["exit_code"] == ExitCode.HARDWARE else RunFailed(message["text"])
+    )
     return error

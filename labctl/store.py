@@ -154,7 +154,9 @@ def check_new_run(path: Path, plan: RunPlan) -> Path:
     if path.exists() and not path.is_dir():
         raise BadInput(f"output folder {path}: a file of this name is in the way; give another --out")
     if (path / "summary.json").exists():
-        raise BadInput(f"output folder {path} already holds a run; `labctl resume {path}` goes on with it, or give another --out")
+        raise BadInput(
+            f"output folder {path} already holds a run; `labctl resume {path}` goes on with it, or give another --out"
+        )
     if path.is_dir() and any(path.iterdir()):
         raise BadInput(f"output folder {path} is not empty; give a new or an empty one")
     parent = path

@@ -178,7 +178,7 @@ def wording(error: ErrorDetails, spot: Spot) -> str:
         return f"{shown(value)} is not a multiple of {limits['multiple_of']}"
     if kind in _LENGTHS:
         what, phrase, name = _LENGTHS[kind]
-        length = limits.get("actual_length") or len(value)
+        length = limits["actual_length"] if limits.get("actual_length") is not None else len(value)
         return f"has {length} {what}{'' if length == 1 else 's'}; {phrase} {limits[name]} allowed"
     if kind in _SHAPES:
         return f"{stands(value)}; {_SHAPES[kind]} is needed"

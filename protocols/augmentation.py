@@ -8,7 +8,7 @@ from torch.nn import functional
 
 
 def shift_and_flip(scenes: Tensor, shift_px: int, *, flip: bool, generator: torch.Generator) -> Tensor:
-    """(N, 1, H, W) scenes, each shifted by up to `shift_px` each way (edges repeat) and mirrored with chance one half."""
+    """(N, 1, H, W) scenes, each shifted by up to `shift_px` each way (edges repeat), mirrored with chance 1/2."""
     n, _, height, width = scenes.shape
     if shift_px:
         padded = functional.pad(scenes, (shift_px,) * 4, mode="replicate")

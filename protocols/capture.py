@@ -100,7 +100,11 @@ class Capture(Step):
             seconds=1 + frames * (0.002 + slowest + (0.0 if self.exposure_s == "auto" else self.exposure_s)),
             frames=frames,
             disk_bytes=frames * (2 * shape[0] * shape[1] + 400),
-            moves=("shows the mask on the SLM", f"plays {frames} scenes", f"triggers {frames} exposures and a few pilots"),
+            moves=(
+                "shows the mask on the SLM",
+                f"plays {frames} scenes",
+                f"triggers {frames} exposures and a few pilots",
+            ),
         )
 
     def run(self, context: StepContext) -> StepResult:
@@ -132,7 +136,13 @@ class Capture(Step):
         return StepResult({"frames": folder}, metrics)
 
     def _fill_ledger(
-        self, context: StepContext, ledger: FrameLedger, order: _Order, data: ImageSet, mask: FloatArray, exposure: Exposure
+        self,
+        context: StepContext,
+        ledger: FrameLedger,
+        order: _Order,
+        data: ImageSet,
+        mask: FloatArray,
+        exposure: Exposure,
     ) -> None:
         total, start = len(order.rows), ledger.next_index
         ids = first_exposure_id(context.capture_hash) + np.arange(start, total)
@@ -165,8 +175,14 @@ class Capture(Step):
         if path.exists():
             return Exposure(exposure_s=json.loads(path.read_text())["exposure_s"], roi=shape)
         if self.exposure_s == "auto":
-            exposure_s = white_exposure(context.rig, mask, scene_px, shape, self.fill,
-                                        first_id=first_exposure_id(context.capture_hash) + PILOT_IDS)
+            exposure_s = white_exposure(
+                context.rig,
+                mask,
+                scene_px,
+                shape,
+                self.fill,
+                first_id=first_exposure_id(context.capture_hash) + PILOT_IDS,
+            )
         else:
             exposure_s = self.exposure_s
         taken = context.rig.devices().camera.configure(Exposure(exposure_s=exposure_s, roi=shape))
@@ -178,7 +194,9 @@ class Capture(Step):
         for split, wanted in ((Split.TRAIN, self.train), (Split.VAL, self.val), (Split.TEST, self.test)):
             rows = data.part(split)
             count = len(rows) if wanted == "all" else min(wanted, len(rows))
-            chosen.append(rows[np.unique(np.linspace(0, len(rows) - 1, count).round().astype(np.int64))] if count else rows[:0])
+            chosen.append(
+                rows[np.unique(np.linspace(0, len(rows) - 1, count).round().astype(np.int64))] if count else rows[:0]
+            )
         rows = np.concatenate(chosen).astype(np.int64)
         if len(rows) == 0:
             raise BadInput("nothing to capture: train, val and test are all 0")
@@ -202,16 +220,23 @@ def white_exposure(
     dark = float(pilot(0.0, camera.exposure_limits_s[0]).mean())
     return search_exposure(
         lambda exposure_s: float(pilot(1.0, exposure_s).max()),
-        target_dn=fill * camera.saturation_dn, dark_dn=dark, top_dn=camera.saturation_dn, limits_s=camera.exposure_limits_s,
+        target_dn=fill * camera.saturation_dn,
+        dark_dn=dark,
+        top_dn=camera.saturation_dn,
+        limits_s=camera.exposure_limits_s,
     )
 
 
 def frame_record(frame: Frames) -> dict[str, Any]:
     """What the camera says of a single frame, as ledger values."""
     return {
-        "exposure_id": int(frame.exposure_ids[0]), "frame_id": int(frame.frame_ids[0]), "attempt": frame.attempt,
-        "exposure_s": float(frame.exposure_s[0]), "gain_db": float(frame.gain_db[0]),
-        "camera_time_s": float(frame.camera_time_s[0]), "host_time_s": float(frame.host_time_s[0]),
+        "exposure_id": int(frame.exposure_ids[0]),
+        "frame_id": int(frame.frame_ids[0]),
+        "attempt": frame.attempt,
+        "exposure_s": float(frame.exposure_s[0]),
+        "gain_db": float(frame.gain_db[0]),
+        "camera_time_s": float(frame.camera_time_s[0]),
+        "host_time_s": float(frame.host_time_s[0]),
         "saturated_fraction": float(frame.saturated_fraction[0]),
     }
 

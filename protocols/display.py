@@ -42,7 +42,9 @@ class ShowMask(Step):
 
     def estimate(self, setting: StepSetting) -> Estimate:
         """A few frames."""
-        return Estimate(seconds=2, frames=1, disk_bytes=2**18, moves=("shows the mask on the SLM", "shows a white scene"))
+        return Estimate(
+            seconds=2, frames=1, disk_bytes=2**18, moves=("shows the mask on the SLM", "shows a white scene")
+        )
 
     def run(self, context: StepContext) -> StepResult:
         """Show and look."""

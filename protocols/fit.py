@@ -10,7 +10,7 @@ def check_fit(setting: StepSetting) -> None:
     """Raise BadInput when the protocol has no data or model, or mask, scene and rig do not fit each other."""
     protocol = setting.protocol
     if protocol.data is None:
-        raise BadInput(f"step '{setting.name}' needs pictures; add `data:` to the protocol, for example {{type: digits}}")
+        raise BadInput(f"step '{setting.name}' needs pictures; add `data:`, for example {{type: digits}}")
     scene_px, cells = protocol.grids()
     for name, side in (("rows", 0), ("columns", 1)):
         if cells[side] > scene_px[side]:

@@ -82,7 +82,7 @@ class Operator(Step):
         return self._capture(context)
 
     def _capture(self, context: StepContext) -> StepResult:
-        assert self.mask is not None and context.ask is not None  # noqa: S101, PT018 - checked before the run
+        assert self.mask is not None and context.ask is not None  # noqa: PT018 - checked before the run
         mask = np.load(context.input(self.mask))
         rig, total, folder = context.rig, len(self.labels) * self.takes, context.folder / "frames"
         set_instruments(self.instruments, rig)
@@ -115,8 +115,14 @@ class Operator(Step):
                     if verdict == "keep":
                         break
                     attempt, refused = attempt + 1, refused + 1
-                record = {"sample_id": index, "label": label, "label_name": name, "split": int(Split.of(self.split)),
-                          "repeat": 0, "design": context.setting.design}
+                record = {
+                    "sample_id": index,
+                    "label": label,
+                    "label_name": name,
+                    "split": int(Split.of(self.split)),
+                    "repeat": 0,
+                    "design": context.setting.design,
+                }
                 ledger.append(frame.pixels[0], {**record, **frame_record(frame)})
                 with context.shield():
                     ledger.commit()

@@ -24,7 +24,7 @@ REFIT_ITEMS = 256
 
 
 class Train(Step):
-    """Joint training of mask and classifier in simulation. A design without learnable parts trains the classifier alone.
+    """Joint training of mask and classifier in simulation; a design with nothing to learn trains the classifier.
 
     Defaults are those that worked for faces at 63/32: AdamW one-cycle, label smoothing, random shifts. The design says
     its own rate and when it stands still, so that the classifier can settle on what will be displayed.
@@ -136,8 +136,13 @@ class Train(Step):
         final = loop.run_loop(
             context,
             schedule,
-            state={"classifier": classifier, "design": design, "optimiser": optimiser, "cycle": cycle,
-                   **{f"mask_{i}": item for i, item in enumerate([*extra, *extra_rates])}},
+            state={
+                "classifier": classifier,
+                "design": design,
+                "optimiser": optimiser,
+                "cycle": cycle,
+                **{f"mask_{i}": item for i, item in enumerate([*extra, *extra_rates])},
+            },
             one_step=one_step,
             optimisers=[optimiser, *extra],
             rates=[cycle, *extra_rates],

@@ -116,7 +116,9 @@ def run_loop(
         sums.right += int(right.sum())
         sums.seen += len(indices)
         if not math.isfinite(sums.loss):
-            raise RunFailed(f"the loss became {float(loss)} at step {step}; lower the rate, or look at the frames it saw")
+            raise RunFailed(
+                f"the loss became {float(loss)} at step {step}; lower the rate, or look at the frames it saw"
+            )
         epoch, place = divmod(step + 1, schedule.steps_per_epoch)
         if place == 0:
             last = {"loss": sums.loss / sums.seen, "train_accuracy": sums.right / sums.seen, **validate()}
@@ -128,7 +130,11 @@ def run_loop(
             saved_at = time.monotonic()
             context.stop_here(f"checkpoint at step {step + 1} of {schedule.steps}")
     path.unlink(missing_ok=True)
-    return {**last, "steps": schedule.steps, "steps_per_s": (schedule.steps - start) / max(time.monotonic() - began, 1e-9)}
+    return {
+        **last,
+        "steps": schedule.steps,
+        "steps_per_s": (schedule.steps - start) / max(time.monotonic() - began, 1e-9),
+    }
 
 
 def _save(path: Path, state: dict[str, Any], step: int, sums: _Sums, last: dict[str, float]) -> None:

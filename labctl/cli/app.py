@@ -71,7 +71,9 @@ def plan(protocol: ProtocolPath, rig: RigName = None, set_: Overrides = None, as
 def run(
     protocol: ProtocolPath,
     rig: RigName = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; new or empty. Default: runs/...")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the run; new or empty. Default: runs/...")
+    ] = None,
     set_: Overrides = None,
     wait: Wait = 0.0,
     as_json: AsJson = False,
@@ -180,7 +182,7 @@ def runs_compare(
 @app.command()
 def schema(what: Annotated[str, typer.Argument(metavar="protocol|rig", help="Which file format.")]) -> None:
     """Print the JSON Schema of protocol or rig files, for editors."""
-    from labctl.schema import protocol_schema, rig_schema
+    from labctl.file_schemas import protocol_schema, rig_schema
 
     makers = {"protocol": protocol_schema, "rig": rig_schema}
     if what not in makers:
@@ -206,7 +208,7 @@ def _end(made: Run, as_json: bool) -> None:
     from labctl.cli.tables import result_table, show
 
     outcome = made.outcome
-    assert outcome is not None  # noqa: S101 - a run that was just executed has one
+    assert outcome is not None
     table = result_table(made.folder.summary())
     if table is not None:
         show(table, error=True)
@@ -217,8 +219,14 @@ def _end(made: Run, as_json: bool) -> None:
     if outcome.exit_code == ExitCode.STOPPED:
         _say(f"go on with: labctl resume {made.path}")
     if as_json:
-        _print_json({"run": str(made.path), "status": outcome.status, "reason": outcome.reason,
-                     "metrics": dict(outcome.metrics)})
+        _print_json(
+            {
+                "run": str(made.path),
+                "status": outcome.status,
+                "reason": outcome.reason,
+                "metrics": dict(outcome.metrics),
+            }
+        )
     raise typer.Exit(int(outcome.exit_code))
 
 

@@ -8,8 +8,17 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import ProgressColumn, Task
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from labctl.errors import BadInput
@@ -54,7 +63,9 @@ class LiveProgress:
             plan = event["plan"]
             self._total = len(plan.steps)
             nature = "simulated" if plan.rig.simulated else "REAL HARDWARE"
-            self.console.print(f"{plan.protocol.name} on rig '{plan.rig.name}' ({nature}), {self._total} steps → {event['run']}")
+            self.console.print(
+                f"{plan.protocol.name} on rig '{plan.rig.name}' ({nature}), {self._total} steps → {event['run']}"
+            )
         elif kind == "step":
             self._see_step(event)
         elif kind == "progress":
@@ -77,13 +88,17 @@ class LiveProgress:
             self._number += 1
             return
         self._drop_bar()
-        mark = {"finished": "[green]✓[/]", "kept": "[dim]·[/]", "failed": "[red]✗[/]", "stopped": "[yellow]■[/]"}[status]
+        mark = {"finished": "[green]✓[/]", "kept": "[dim]·[/]", "failed": "[red]✗[/]", "stopped": "[yellow]■[/]"}[
+            status
+        ]
         if status == "kept":
             self._number += 1
             self.console.print(f"{mark} {self._number:>3}/{self._total} {event['key']}  [dim]finished earlier[/]")
             return
         numbers = "  ".join(f"{name} {_short(value)}" for name, value in _headline(event["metrics"]).items())
-        self.console.print(f"{mark} {self._number:>3}/{self._total} {event['key']}  [dim]{event['seconds']:.1f} s[/]  {numbers}")
+        self.console.print(
+            f"{mark} {self._number:>3}/{self._total} {event['key']}  [dim]{event['seconds']:.1f} s[/]  {numbers}"
+        )
 
     def _see_progress(self, event: Mapping[str, Any]) -> None:
         values = "  ".join(f"{name} {_short(value)}" for name, value in event["values"].items())
@@ -100,7 +115,9 @@ class LiveProgress:
         self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._progress.stop()
 
 
@@ -114,7 +131,9 @@ def ask_on_terminal(live: LiveProgress) -> Callable[[str, tuple[str, ...]], str]
 
     def ask(question: str, answers: tuple[str, ...]) -> str:
         if not sys.stdin.isatty():
-            raise BadInput(f"an operator is asked '{question}', but there is no terminal; run in one, or remove the step")
+            raise BadInput(
+                f"an operator is asked '{question}', but there is no terminal; run in one, or remove the step"
+            )
         live.pause()
         try:
             while True:

@@ -32,8 +32,14 @@ def plan_table(plan: RunPlan) -> Table:
         table.add_column(name, justify="right" if name in ("about", "frames", "disk") else "left")
     for step in plan:
         estimate = step.estimate
-        table.add_row(step.key, step.instance.step.type, _duration(estimate.seconds), str(estimate.frames or ""),
-                      _size(estimate.disk_bytes), "; ".join(estimate.moves))
+        table.add_row(
+            step.key,
+            step.instance.step.type,
+            _duration(estimate.seconds),
+            str(estimate.frames or ""),
+            _size(estimate.disk_bytes),
+            "; ".join(estimate.moves),
+        )
     seconds, frames = sum(s.estimate.seconds for s in plan), sum(s.estimate.frames for s in plan)
     table.add_section()
     table.add_row("total", "", _duration(seconds), str(frames), _size(plan.disk_bytes), "nothing has moved yet")
@@ -49,8 +55,15 @@ def plan_as_json(plan: RunPlan) -> dict[str, Any]:
         "seconds": sum(step.estimate.seconds for step in plan),
         "disk_bytes": plan.disk_bytes,
         "steps": [
-            {"name": step.key, "type": step.instance.step.type, "hash": step.hash, "seconds": step.estimate.seconds,
-             "frames": step.estimate.frames, "disk_bytes": step.estimate.disk_bytes, "moves": list(step.estimate.moves)}
+            {
+                "name": step.key,
+                "type": step.instance.step.type,
+                "hash": step.hash,
+                "seconds": step.estimate.seconds,
+                "frames": step.estimate.frames,
+                "disk_bytes": step.estimate.disk_bytes,
+                "moves": list(step.estimate.moves),
+            }
             for step in plan
         ],
     }
@@ -66,8 +79,12 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
         table.add_column(name, justify="right" if name == "seconds" else "left")
     for step in summary["steps"]:
         status = step["status"]
-        table.add_row(step["name"], f"[{COLOURS.get(status, 'dim')}]{status}[/]", f"{step['seconds']:.1f}",
-                      "  ".join(f"{name} {_number(value)}" for name, value in step["metrics"].items()))
+        table.add_row(
+            step["name"],
+            f"[{COLOURS.get(status, 'dim')}]{status}[/]",
+            f"{step['seconds']:.1f}",
+            "  ".join(f"{name} {_number(value)}" for name, value in step["metrics"].items()),
+        )
     return table
 
 
@@ -81,7 +98,9 @@ def result_table(summary: Mapping[str, Any]) -> Table | None:
             continue
         row = "/".join(step["name"].split("/")[1:])
         cells.setdefault(row, {})[metrics["stage"]] = (
-            f"{metrics['accuracy']:.3f} [{metrics['accuracy_low']:.3f}, {metrics['accuracy_high']:.3f}]".replace("[", r"\[")
+            f"{metrics['accuracy']:.3f} [{metrics['accuracy_low']:.3f}, {metrics['accuracy_high']:.3f}]".replace(
+                "[", r"\["
+            )
         )
         majority = metrics["majority"]
     if not cells:
@@ -104,7 +123,14 @@ def runs_table(rows: Sequence[RunRow]) -> Table:
         table.add_column(name, overflow="fold")
     for row in rows:
         began = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.began))
-        table.add_row(began, row.name, row.rig, f"[{COLOURS.get(row.status, 'white')}]{row.status}[/]", _duration(row.seconds), row.path)
+        table.add_row(
+            began,
+            row.name,
+            row.rig,
+            f"[{COLOURS.get(row.status, 'white')}]{row.status}[/]",
+            _duration(row.seconds),
+            row.path,
+        )
     return table
 
 
@@ -114,7 +140,9 @@ def compare_table(summaries: Sequence[Mapping[str, Any]]) -> Table:
     table.add_column("step")
     table.add_column("metric")
     for number, summary in enumerate(summaries, start=1):
-        table.add_column(f"{number}: {summary['name']} on {summary['rig']}\n{summary['run']}", justify="right", overflow="fold")
+        table.add_column(
+            f"{number}: {summary['name']} on {summary['rig']}\n{summary['run']}", justify="right", overflow="fold"
+        )
     keys = dict.fromkeys((key, name) for s in summaries for key, metrics in s["metrics"].items() for name in metrics)
     for key, name in keys:
         table.add_row(key, name, *(_number(s["metrics"].get(key, {}).get(name)) for s in summaries))

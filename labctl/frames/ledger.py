@@ -90,7 +90,9 @@ class FrameLedger:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _recover(self) -> Recovery:
@@ -137,7 +139,9 @@ def read_capture(folder: Path) -> CapturedSet:
     header = json.loads(header_path.read_text())
     records = read_lines(folder / LEDGER)
     if len(records) != header["planned"]:
-        raise RunFailed(f"{folder}: {len(records)} of {header['planned']} frames captured; `labctl resume` the run first")
+        raise RunFailed(
+            f"{folder}: {len(records)} of {header['planned']} frames captured; `labctl resume` the run first"
+        )
     shape = (len(records), *header["frame_shape"])
     pixels = np.memmap(folder / RAW, dtype="<u2", mode="r", shape=shape)
     for index, record in enumerate(records):

@@ -61,6 +61,7 @@ class Train(Frozen):
     name: Annotated[str, Field(min_length=2, pattern="^[a-z]+$")] = "aa"
     mode: Literal["fast", "exact"] = "fast"
     sizes_px: Annotated[tuple[int, ...], Field(max_length=2)] = ()
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     area: tuple[int, int] | None = None
     optics: Optics | None = None
     optimiser: Annotated[Sgd | Adam, Field(discriminator="type")] = Sgd(rate=1.0)
@@ -85,8 +86,8 @@ def lines(text: str, model: Any = Train, at: tuple[str, ...] = ()) -> list[str]:
 
 
 ALLOWED = (
-    "allowed: type, epochs, exposure_s, offset_px, shuffle, name, mode, sizes_px, area, optics, optimiser, limit, "
-    "benches, folder"
+    "allowed: type, epochs, exposure_s, offset_px, shuffle, name, mode, sizes_px, seeds, area, optics, optimiser, "
+    "limit, benches, folder"
 )
 
 MISTAKES = {
@@ -119,6 +120,8 @@ MISTAKES = {
     "sizes_px: [1, a]": "p.yaml:2:15: sizes_px[1]: 'a' is text; "
     "a plain whole number is needed, in pixels as `_px` says",
     "sizes_px: [1, 2, 3]": "p.yaml:2:11: sizes_px: has 3 items; at most 2 allowed",
+    "seeds: []": "p.yaml:2:8: seeds: has 0 items; at least 1 allowed",
+    "seeds: [-1]": "p.yaml:2:9: seeds[0]: -1 is out of range; at least 0 is allowed",
     "sizes_px: 3": "p.yaml:2:11: sizes_px: 3 is a number; a list is needed",
     "area: [1]": "p.yaml:2:7: area[1]: is missing; add it",
     "optics: 3": "p.yaml:2:9: optics: 3 is a number; a mapping is needed",
@@ -148,6 +151,24 @@ def test_all_mistakes_are_said_at_once_in_the_order_of_the_file():
         "p.yaml:6:3: optics.pitch_m: is missing; Side of a mask cell.",
         "p.yaml:6:10: optics.gap_m: 'x' is text; a plain number is needed, in metres as `_m` says",
     ]
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text("a1-.", max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*Train.model_fields, "x"]), inner),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.sampled_from([*Train.model_fields, "x"]), values))
+def test_whatever_the_file_holds_the_answer_is_a_model_or_a_list_of_problems(data: dict[str, Any]):
+    problems: list[Any] | None = None
+    try:
+        assert isinstance(validate_model(Train, Located({"type": "train", **data})), Train)
+    except ConfigError as error:
+        problems = error.problems
+    assert problems is None or len(problems) > 0
 
 
 def test_good_settings_become_the_model():

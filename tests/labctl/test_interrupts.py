@@ -12,6 +12,12 @@ def ctrl_c() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
+def write_shielded(interrupts: Interrupts, done: list[str]) -> None:
+    with interrupts.shield():
+        ctrl_c()
+        done.append("written")
+
+
 def test_the_first_ctrl_c_asks_and_raises_nothing() -> None:
     with Interrupts() as interrupts:
         ctrl_c()
@@ -41,12 +47,11 @@ def test_the_third_ctrl_c_kills_the_children_and_raises_nothing_more() -> None:
 
 
 def test_an_abort_waits_for_the_end_of_a_shielded_part() -> None:
-    done = []
+    done: list[str] = []
     with Interrupts() as interrupts:
         ctrl_c()
-        with pytest.raises(Aborted), interrupts.shield():
-            ctrl_c()
-            done.append("written")
+        with pytest.raises(Aborted):
+            write_shielded(interrupts, done)
     assert done == ["written"]
 
 

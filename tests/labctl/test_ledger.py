@@ -102,7 +102,8 @@ def test_a_killed_writer_loses_no_acknowledged_frame(tmp_path: Path) -> None:
         from pathlib import Path
         import numpy as np
         from labctl.frames.ledger import FrameLedger
-        with FrameLedger(Path({str(tmp_path / "set")!r}), frame_shape={SHAPE}, capture_hash="abc", planned=10**6) as ledger:
+        folder = Path({str(tmp_path / "set")!r})
+        with FrameLedger(folder, frame_shape={SHAPE}, capture_hash="abc", planned=10**6) as ledger:
             while True:
                 i = ledger.next_index
                 ledger.append(np.random.default_rng(i).integers(0, 4096, {SHAPE}, dtype=np.uint16), {{"sample_id": i}})

@@ -39,7 +39,9 @@ def end(process: subprocess.Popen[str]) -> None:
 def test_a_second_process_is_told_who_holds_the_rig(tmp_path: Path) -> None:
     holder = holder_in(tmp_path)
     try:
-        with pytest.raises(RigBusy, match=rf"rig 'bench' is held by process {holder.pid} of .* run runs/a; wait for it"):
+        with pytest.raises(
+            RigBusy, match=rf"rig 'bench' is held by process {holder.pid} of .* run runs/a; wait for it"
+        ):
             RigLock(tmp_path, "bench").acquire()
     finally:
         end(holder)

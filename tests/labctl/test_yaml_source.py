@@ -195,9 +195,7 @@ def test_a_missing_path_is_a_key_error():
 
 def test_the_writer_keeps_the_order_and_puts_short_lists_on_one_line():
     text = dump_yaml({"steps": {"b": {"sizes": (1, 2)}, "a": {}}, "note": "two\nlines", "rate": 1e-5, "none": None})
-    assert text == (
-        "steps:\n  b:\n    sizes: [1, 2]\n  a: {}\nnote: |-\n  two\n  lines\nrate: 1.0e-05\nnone: null\n"
-    )
+    assert text == ("steps:\n  b:\n    sizes: [1, 2]\n  a: {}\nnote: |-\n  two\n  lines\nrate: 1.0e-05\nnone: null\n")
 
 
 @pytest.mark.parametrize("text", ["1e-3", "0o17", "on", "12:30", "", "~", "1e999", "<<", "null", "- a", "a: b", "a #b"])
