@@ -10,7 +10,7 @@ run: $(STAMP)
 	$(BIN)/labctl run configs/protocols/quickstart.yaml
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.catalogue import Catalogue
-from labctl.config import dump_yaml
+from labctl.config import ConfigError, dump_yaml
 from labctl.errors import BadInput
 from labctl.interrupts import Interrupts
 from labctl.observers import Observer, Observers
@@ -90,9 +90,16 @@ def prepare(path: Path, *, rig: str | None = None, overrides: Sequence[str] = ()
     protocol = load_protocol(path, overrides=[text for text in overrides if not text.startswith(RIG_PREFIX)])
     chosen = rig if rig is not None else protocol.file.rig
     if chosen is None:
-        raise BadInput(f"{path}: no rig is chosen; add `rig: sim` to the protocol or give --rig sim")
-    rig_overrides = [text.removeprefix(RIG_PREFIX) for text in overrides if text.startswith(RIG_PREFIX)]
-    return plan_run(protocol, load_rig(find_rig(chosen, beside=path), overrides=rig_overrides))
+        text = "is missing; add `rig: sim` to the protocol or give --rig sim"
+        raise ConfigError([protocol.located.problem(("rig",), text)])
+    try:
+        rig_file = find_rig(chosen, beside=path)
+    except BadInput as error:
+        if rig is not None:
+            raise BadInput(f"--rig {rig}: {error}") from error
+        raise ConfigError([protocol.located.problem(("rig",), str(error))]) from error
+    rig_overrides = [text for text in overrides if text.startswith(RIG_PREFIX)]
+    return plan_run(protocol, load_rig(rig_file, overrides=rig_overrides, prefix=RIG_PREFIX.removesuffix(".")))
 
 
 def execute_new(
@@ -104,7 +111,9 @@ def execute_new(
     wait_s: float = 0.0,
     interrupts: Interrupts | None = None,
 ) -> Run:
-    """Make a run folder for `plan` and run it there. Raises BadInput when the folder cannot be."""
+    """Make a run folder for `plan` and run it there. Raises BadInput when it cannot be, or nobody can answer."""
+    if ask is None:
+        _refuse_questions(plan)
     path = check_new_run(out if out is not None else default_out(plan), plan)
     return _execute(create_run(path, plan), plan, observers, ask, wait_s, interrupts)
 
@@ -152,6 +161,14 @@ def _execute(
         lock.release()
         Catalogue().add(folder.path)
     return Run(folder, outcome)
+
+
+def _refuse_questions(plan: RunPlan) -> None:
+    located = plan.protocol.located
+    text = "asks an operator, but nobody can answer; run in a terminal, give run_protocol(ask=...), or remove the step"
+    problems = [located.problem(("steps", name), text) for name, step in plan.protocol.steps.items() if step.asks]
+    if problems:
+        raise ConfigError(problems)
 
 
 def _overrides(given: Sequence[str] | Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +24,7 @@ from pydantic import BaseModel, ValidationError
 
 from labctl import plugins
 from labctl.errors import BadInput
-from labctl.suggest import fields_of, is_model, loose_scalars, one_of, shown, spot_of, stands, wording
+from labctl.suggest import did_you_mean, fields_of, is_model, loose_scalars, one_of, shown, spot_of, stands, wording
 from labctl.yaml_source import (
     KeyPath,
     Located,
@@ -80,15 +80,19 @@ class Override:
         return Place(f"--set {self.text}")
 
 
-def load_config(path: Path | str, *, overrides: Sequence[str] = ()) -> Located:
+def load_config(path: Path | str, *, overrides: Sequence[str] = (), prefix: str = "") -> Located:
     """Read a file, what it extends, and the overrides, into one mapping; every value keeps the place it came from.
 
     `extends:` names a file, or a list of files of which the later ones win, relative to the file it stands in.
+    prefix: first key that every override carries before the keys of this file; messages keep it, as the user wrote it.
     Raises BadInput for a file that cannot be read or extends itself, and for an override that cannot be placed.
     """
     located = _load_extended(Path(path), ())
     for text in overrides:
-        located = _assign(located, parse_override(text))
+        override = parse_override(text)
+        if prefix and (override.path[0] != prefix or len(override.path) == 1):
+            raise BadInput(f"{override.place}: a key after `{prefix}.` is needed")
+        located = _assign(located, replace(override, path=override.path[1:]) if prefix else override)
     return located
 
 
@@ -140,7 +144,11 @@ def validate_typed(group: str, located: Located, at: KeyPath) -> Any:
         raise ConfigError([located.problem(at, f"{stands(data)}; a mapping with a `type` is needed")])
     where = (*at, "type")
     if "type" not in data:
-        raise ConfigError([Problem(located.place(at), where, f"is missing; allowed: {', '.join(known) or 'none'}")])
+        beside = [str(key) for key in _data_at(located, at[:-1]) if key != at[-1]]
+        near = did_you_mean(str(at[-1]), beside)
+        guess = f"; or did you mean `{dotted((*at[:-1], near))}`?" if near else ""
+        text = f"is missing; allowed: {', '.join(known) or 'none'}{guess}"
+        raise ConfigError([Problem(located.place(at), where, text)])
     name = data["type"]
     if not isinstance(name, str):
         problem = f"{stands(name)}; allowed: {', '.join(known) or 'none'}"

@@ -146,6 +146,13 @@ class DeviceSettings(Frozen):
 
     type: str
 
+    def declared_quantities(self) -> Mapping[str, Quantity]:
+        """Of an instrument: what it has and within which limits, as far as its settings tell before it is opened.
+
+        Empty where only the device knows.
+        """
+        return {}
+
     @abstractmethod
     def make(self, context: OpenContext) -> Device:
         """Make the device, not yet opened."""

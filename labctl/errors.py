@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 
@@ -26,9 +28,27 @@ class RunFailed(LabctlError):
 
 
 class BadInput(LabctlError):
-    """What the user gave cannot be run. Raised before anything moves or is written."""
+    """What the user gave cannot be run. Raised before anything moves or is written.
+
+    at: path of the wrong setting, as `--set` names it: ("mask_cells",) in the protocol, ("rig", "twin", "optics") in
+    the rig file. Whoever knows the files turns it into file, line and column.
+    """
 
     exit_code = ExitCode.BAD_INPUT
+
+    def __init__(self, *args: object, at: tuple[str | int, ...] = ()) -> None:
+        super().__init__(*args)
+        self.at = at
+
+
+@contextmanager
+def concerning(*at: str | int) -> Iterator[None]:
+    """Any BadInput raised inside is about the setting `at`, unless it names a setting itself."""
+    try:
+        yield
+    except BadInput as error:
+        error.at = error.at or at
+        raise
 
 
 class Stopped(LabctlError):

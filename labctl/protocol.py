@@ -17,7 +17,7 @@ from labctl.frozen import Frozen
 from labctl.references import Reference, check_references, references_of
 from labctl.rig_file import Name, RigSpec
 from labctl.steps import Estimate, Step, StepSetting
-from labctl.yaml_source import loads
+from labctl.yaml_source import KeyPath, loads
 
 if TYPE_CHECKING:
     from labctl.yaml_source import Located
@@ -105,7 +105,8 @@ class Protocol:
     def grids(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """(scene_px, mask_cells). Raises BadInput when the protocol does not say them."""
         if self.file.scene_px is None or self.file.mask_cells is None:
-            raise BadInput("this protocol needs `scene_px: [rows, columns]` and `mask_cells: [rows, columns]`")
+            key = "scene_px" if self.file.scene_px is None else "mask_cells"
+            raise BadInput(f"is missing; add `{key}: [rows, columns]`", at=(key,))
         return self.file.scene_px, self.file.mask_cells
 
     def instances(self) -> list[StepInstance]:
@@ -212,35 +213,46 @@ class RunPlan:
 
 def plan_run(protocol: Protocol, rig: RigSpec) -> RunPlan:
     """Check every step against the rig and the data, hash it, foretell it. Raises ConfigError with all problems."""
-    located, problems = protocol.located, list[Problem]()
+    problems: dict[tuple[KeyPath, str], Problem] = {}
+
+    def note(error: BadInput, otherwise: KeyPath) -> None:
+        problem = _problem_of(error, otherwise, protocol, rig)
+        problems.setdefault((problem.path, problem.message), problem)
+
+    fingerprint = ""
     if protocol.data is not None:
         try:
+            protocol.data.check_pixels()  # first, since it counts all bad pictures, not only those seen at a glance
             protocol.data.check()
+            fingerprint = protocol.data.fingerprint()
         except BadInput as error:
-            problems.append(located.problem(_place_of_data(located), str(error)))
+            note(error, _place_of_data(protocol.located))
     hashes: dict[str, str] = {}
     planned: list[PlannedStep] = []
-    seen: set[tuple[str, str]] = set()
-    fingerprint = protocol.data.fingerprint() if protocol.data is not None and not problems else ""
     for instance in protocol.instances():
         step = instance.step
         setting = StepSetting(protocol, rig, instance.name, instance.design, instance.seed)
         estimate = Estimate()
         try:
             rig.require(sorted(step.needs), f"step '{instance.name}' ({step.type})")
-            if not problems:
-                step.check(setting)
+            step.check(setting)
+            if not problems:  # an estimate may read the data, which need not be good now
                 estimate = step.estimate(setting)
         except BadInput as error:
-            if (instance.name, str(error)) not in seen:
-                problems.append(located.problem(("steps", instance.name), str(error)))
-            seen.add((instance.name, str(error)))
+            note(error, setting.at())
         inputs = {reference: _maker(instance, reference) for reference, _ in references_of(step).values()}
         hashes[instance.key] = _step_hash(instance, protocol, rig, inputs, hashes, fingerprint)
         planned.append(PlannedStep(instance, hashes[instance.key], inputs, setting, estimate))
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(list(problems.values()))
     return RunPlan(protocol, rig, tuple(planned))
+
+
+def _problem_of(error: BadInput, otherwise: KeyPath, protocol: Protocol, rig: RigSpec) -> Problem:
+    at = error.at or otherwise
+    if len(at) > 1 and at[0] == "rig":
+        return rig.located.problem(at[1:], str(error))
+    return protocol.located.problem(at, str(error))
 
 
 def _maker(instance: StepInstance, reference: Reference) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,6 +15,7 @@ from labctl.config import ConfigError, Problem, content_hash, load_config, valid
 from labctl.errors import BadInput
 from labctl.frozen import Frozen
 from labctl.roads import MonitorRoad, PanelRoad, Roads
+from labctl.suggest import one_of
 
 if TYPE_CHECKING:
     from labctl.devices import DeviceSettings
@@ -79,6 +80,7 @@ class RigSpec:
     twin: Any
     world: Any
     devices: Mapping[str, DeviceSettings]
+    located: Located = field(repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -138,9 +140,12 @@ class RigSpec:
             )
 
 
-def load_rig(path: Path, *, overrides: Sequence[str] = ()) -> RigSpec:
-    """Read and check a rig file. Raises ConfigError with all problems at once."""
-    return parse_rig(load_config(path, overrides=overrides))
+def load_rig(path: Path, *, overrides: Sequence[str] = (), prefix: str = "") -> RigSpec:
+    """Read and check a rig file. Raises ConfigError with all problems at once.
+
+    prefix: first key that `overrides` carry before those of the file; see `load_config`.
+    """
+    return parse_rig(load_config(path, overrides=overrides, prefix=prefix))
 
 
 def parse_rig(located: Located) -> RigSpec:
@@ -171,16 +176,19 @@ def parse_rig(located: Located) -> RigSpec:
     _check_whole(file, world, devices, located, problems)
     if problems:
         raise ConfigError(problems)
-    return RigSpec(file, twin, world, devices)
+    return RigSpec(file, twin, world, devices, located)
 
 
 def find_rig(name: str, *, beside: Path | None = None) -> Path:
     """The file of a rig given as a path or as a bare name.
 
     A bare name is looked for in `rigs/` beside the folder of the protocol, in `configs/rigs/` here, and among the
-    rigs that ship with labctl.
+    rigs that ship with labctl. Raises BadInput when there is none.
     """
     if "/" in name or name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            where = "" if Path(name).is_absolute() else f" in {Path.cwd()}"
+            raise BadInput(f"there is no rig file '{name}'{where}; give the path of a rig file or the name of a rig")
         return Path(name)
     folders = [Path("configs/rigs"), *(folder / "rigs" for folder in shipped_configs())]
     if beside is not None:
@@ -190,7 +198,7 @@ def find_rig(name: str, *, beside: Path | None = None) -> Path:
             return folder / f"{name}.yaml"
     known = sorted({path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.yaml")})
     raise BadInput(
-        f"rig '{name}' was not found; known here: {', '.join(known) or 'none'}; or give a path to a .yaml file"
+        f"there is no rig '{name}'; {one_of(name, known)}, or the path of a .yaml file"
     )
 
 
@@ -215,11 +223,24 @@ def _check_whole(
             text = f"'{device.type}' is simulated and needs a `world:` to stand in; add `world: {{type: nominal}}`"
             problems.append(located.problem((*at, "type"), text))
     if file.light_path not in plugins.names("labctl.light_paths"):
-        known = ", ".join(plugins.names("labctl.light_paths"))
-        problems.append(located.problem(("light_path",), f"'{file.light_path}' is no light path; known are {known}"))
+        text = f"'{file.light_path}' is unknown; {one_of(file.light_path, plugins.names('labctl.light_paths'))}"
+        problems.append(located.problem(("light_path",), text))
     elif file.light_path == "simulated" and not all(device.simulated for device in devices.values()):
-        text = "'simulated' needs simulated devices throughout; use `sequenced` with real ones"
+        real = ", ".join(name for name, device in devices.items() if not device.simulated)
+        text = f"'simulated' needs simulated devices throughout, {real} is real; use `sequenced`"
         problems.append(located.problem(("light_path",), text))
     if file.safe_order is not None and sorted(file.safe_order) != sorted(devices):
-        text = f"must name every device once; the devices are {', '.join(devices)}"
-        problems.append(located.problem(("safe_order",), text))
+        problems.append(located.problem(("safe_order",), _wrong_order(file.safe_order, tuple(devices))))
+
+
+def _wrong_order(order: Sequence[str], devices: Sequence[str]) -> str:
+    wrong = [
+        f"{what} {', '.join(names)}"
+        for what, names in (
+            ("lacks", [name for name in devices if name not in order]),
+            ("names the unknown", [name for name in dict.fromkeys(order) if name not in devices]),
+            ("repeats", [name for name in dict.fromkeys(order) if order.count(name) > 1]),
+        )
+        if names
+    ]
+    return f"{' and '.join(wrong)}; name every device once: {', '.join(devices)}"

@@ -12,7 +12,7 @@ from labctl import __version__
 from labctl.child_step import input_paths, relative_outputs
 from labctl.documents import DocumentLog
 from labctl.durable import write_json
-from labctl.errors import ExitCode, HardwareError, LabctlError, RunFailed, Stopped
+from labctl.errors import BadInput, ExitCode, HardwareError, LabctlError, RunFailed, Stopped
 from labctl.interrupts import Interrupts, StopLevel
 from labctl.journal import Entry, Journal
 from labctl.observers import Observers
@@ -318,7 +318,5 @@ def versions() -> dict[str, str]:
 
 
 def _error_of(message: Mapping[str, Any]) -> LabctlError:
-    error: LabctlError = (
-        HardwareError(message["text"]) if message["exit_code"] == ExitCode.HARDWARE else RunFailed(message["text"])
-    )
-    return error
+    kinds: dict[int, type[LabctlError]] = {ExitCode.HARDWARE: HardwareError, ExitCode.BAD_INPUT: BadInput}
+    return kinds.get(message["exit_code"], RunFailed)(message["text"])

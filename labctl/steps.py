@@ -39,6 +39,10 @@ class StepSetting:
             raise BadInput(f"step '{self.name}' needs a camera design; add `designs:` to the protocol")
         return self.protocol.designs[self.design]
 
+    def at(self, *path: str | int) -> tuple[str | int, ...]:
+        """Where the setting `path` of this step stands, for `BadInput.at`."""
+        return ("steps", self.name, *path)
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -127,6 +131,9 @@ class Step(Frozen):
 
     uses: ClassVar[frozenset[Source]] = frozenset()
     """What besides its settings and inputs decides its result; enters the content hash."""
+
+    asks: ClassVar[bool] = False
+    """Puts questions to an operator: such a step is refused where nobody can answer."""
 
     modules: ClassVar[tuple[str, ...]] = ()
     """Heavy modules to import ahead of time in the child."""

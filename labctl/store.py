@@ -142,6 +142,10 @@ def open_run(path: Path) -> RunFolder:
     folder = RunFolder(path.expanduser().absolute())
     if not folder.summary_file.is_file():
         raise BadInput(f"{path} is no run folder (it has no summary.json); `labctl runs` lists the runs that are known")
+    try:
+        folder.summary()
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{folder.summary_file} cannot be read: {error}; restore it or run anew") from error
     return folder
 
 
@@ -151,17 +155,11 @@ def check_new_run(path: Path, plan: RunPlan) -> Path:
     Raises BadInput when something is in the way, it cannot be written, or the disk is too full.
     """
     path = path.expanduser().absolute()
-    if path.exists() and not path.is_dir():
-        raise BadInput(f"output folder {path}: a file of this name is in the way; give another --out")
-    if (path / "summary.json").exists():
-        raise BadInput(
-            f"output folder {path} already holds a run; `labctl resume {path}` goes on with it, or give another --out"
-        )
-    if path.is_dir() and any(path.iterdir()):
-        raise BadInput(f"output folder {path} is not empty; give a new or an empty one")
-    parent = path
-    while not parent.exists():
-        parent = parent.parent
+    try:
+        _check_vacant(path)
+        parent = next(folder for folder in (path, *path.parents) if folder.exists())
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise BadInput(f"output folder {path}: {error.strerror or error}; give another --out") from error
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise BadInput(f"output folder {path}: {parent} cannot be written; give another --out")
     if os.statvfs(parent).f_flag & os.ST_RDONLY:
@@ -173,6 +171,17 @@ def check_new_run(path: Path, plan: RunPlan) -> Path:
             "free some space or give another --out"
         )
     return path
+
+
+def _check_vacant(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise BadInput(f"output folder {path}: a file of this name is in the way; give another --out")
+    if (path / "summary.json").exists():
+        raise BadInput(
+            f"output folder {path} already holds a run; `labctl resume {path}` goes on with it, or give another --out"
+        )
+    if path.is_dir() and any(path.iterdir()):
+        raise BadInput(f"output folder {path} is not empty; give a new or an empty one")
 
 
 def create_run(path: Path, plan: RunPlan) -> RunFolder:

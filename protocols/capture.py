@@ -21,7 +21,9 @@ from labctl.frames.ledger import FrameLedger, read_capture
 from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Role, Source, Step, StepContext, StepResult, StepSetting
 from protocols.exposure_search import search_exposure
+from protocols.fit import check_exposure, check_fit, check_instruments
 from protocols.keys import EXPOSURES_PER_STEP, first_exposure_id
+from protocols.scenes import load_scenes
 from protocols.splits import Split
 
 if TYPE_CHECKING:
@@ -84,10 +86,12 @@ class Capture(Step):
 
     def check(self, setting: StepSetting) -> None:
         """Mask, scene and rig must fit; instruments must be there."""
-        from protocols.fit import check_fit
-
         check_fit(setting)
         check_instruments(self.instruments, setting)
+        if self.exposure_s != "auto":
+            check_exposure(self.exposure_s, setting)
+        if self.train == self.val == self.test == 0:
+            raise BadInput("train, val and test are all 0; capture at least one scene", at=setting.at("train"))
 
     def estimate(self, setting: StepSetting) -> Estimate:
         """Frames, bytes and what moves."""
@@ -111,7 +115,7 @@ class Capture(Step):
         """Capture what is missing."""
         setting = context.setting
         scene_px, cells = setting.protocol.grids()
-        data: ImageSet = setting.protocol.data.load(scene_px)
+        data = load_scenes(context)
         order = self._order(data)
         mask = np.load(context.input(self.mask))
         shape = setting.rig.twin.frame_shape(cells, scene_px)
@@ -130,6 +134,7 @@ class Capture(Step):
         captured = read_capture(folder)
         metrics = {
             "frames": len(captured.records),
+            "skipped": len(data.skipped),
             "exposure_s": float(captured.column("exposure_s")[0]),
             "saturated_fraction": float(captured.column("saturated_fraction").mean()),
         }
@@ -199,7 +204,7 @@ class Capture(Step):
             )
         rows = np.concatenate(chosen).astype(np.int64)
         if len(rows) == 0:
-            raise BadInput("nothing to capture: train, val and test are all 0")
+            raise BadInput("nothing to capture: the splits asked for hold no pictures; raise train, val or test")
         # Interleaved, so that slow drifts of the bench do not fall on one class or one split.
         rows = np.random.default_rng(0).permutation(rows)
         return _Order(np.tile(rows, self.repeats), np.repeat(np.arange(self.repeats), len(rows)))
@@ -239,11 +244,6 @@ def frame_record(frame: Frames) -> dict[str, Any]:
         "host_time_s": float(frame.host_time_s[0]),
         "saturated_fraction": float(frame.saturated_fraction[0]),
     }
-
-
-def check_instruments(wanted: Mapping[str, Mapping[str, float]], setting: StepSetting) -> None:
-    """Raise BadInput for instruments that the rig does not have."""
-    setting.rig.require(list(wanted), f"step '{setting.name}'")
 
 
 def set_instruments(wanted: Mapping[str, Mapping[str, float]], rig: Rig) -> None:

@@ -37,6 +37,8 @@ from protocols.images import (
     npz_headers,
     read_picture,
     resized,
+    undecodable_pictures,
+    unreadable_pictures,
 )
 from protocols.splits import (
     IntArray,
@@ -109,6 +111,9 @@ class ImageSource(Frozen):
     @abstractmethod
     def check(self) -> None:
         """Raise BadInput when `load` cannot work, as far as that can be seen without reading all pixels."""
+
+    def check_pixels(self) -> None:
+        """Raise BadInput when pixels would stop `load`, all of them looked at. Sources without any need not say so."""
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -191,6 +196,15 @@ class Npz(ImageSource):
         """Read headers, `identity` and `split`, and judge them; no pixels. Raises BadInput."""
         self._index()
 
+    def check_pixels(self) -> None:
+        """See `ImageSource.check_pixels`: float pictures must span 0..1."""
+        rows = self._index()[0]
+        path = expanded(self.path)
+        if npz_headers(path)["images"][1].kind == "f":
+            values = npz_array(path, "images")
+            for row in rows:
+                self._require_unit_range(values[row], row)
+
     def fingerprint(self) -> str:
         """Changes with the settings and with any byte of the file."""
         path = existing_file(self.path)
@@ -208,17 +222,20 @@ class Npz(ImageSource):
         images = np.empty((len(kept), 1, *scene_shape), dtype=np.float32)
         for image, row in zip(images, kept, strict=True):
             share = values[row] / np.float32(255) if values.dtype == np.uint8 else values[row]
-            if not (share.min() >= 0 and share.max() <= 1):
-                raise BadInput(
-                    f"{self._what}: picture {row} spans {share.min():.3g}..{share.max():.3g}; 0..1 is allowed for "
-                    "float images; divide them by their full scale, or store uint8"
-                )
+            self._require_unit_range(share, row)
             image[0] = resized(linear_radiance(share, self.encoding), scene_shape, self.crop)
         return ImageSet(images, labels, split, names, kept)
 
     @property
     def _what(self) -> str:
         return f"npz file '{expanded(self.path)}'"
+
+    def _require_unit_range(self, share: npt.NDArray[np.floating], row: int) -> None:
+        if not (share.min() >= 0 and share.max() <= 1):
+            raise BadInput(
+                f"{self._what}: picture {row} spans {share.min():.3g}..{share.max():.3g}; 0..1 is allowed for "
+                "float images; divide them by their full scale, or store uint8"
+            )
 
     def _index(self) -> tuple[IntArray, IntArray, SplitArray, tuple[str, ...]]:
         """Kept rows, their labels from 0, their split, and the class names, after all checks."""
@@ -298,13 +315,17 @@ class Folder(ImageSource):
         self._arranged(entries)
         if self.corrupt == "refuse":
             first = {entry.class_name: entry for entry in reversed(entries)}
-            unreadable = {}
-            for entry in first.values():
-                try:
-                    check_picture_header(entry.path)
-                except UnreadablePicture as error:
-                    unreadable[entry.name] = str(error)
-            self._refuse(unreadable, len(first))
+            self._refuse(unreadable_pictures(first.values(), check_picture_header), len(first))
+
+    def check_pixels(self) -> None:
+        """See `ImageSource.check_pixels`: decodes every picture, once per process."""
+        entries = [entry for _, entry in self._listed()]
+        causes = undecodable_pictures(tuple(entries), self.encoding, self.fingerprint())
+        if self.corrupt == "refuse":
+            self._refuse(causes, len(entries))
+        readable = [entry for entry in entries if entry.name not in causes]
+        self._require_still_covered({entry.class_name for entry in entries}, readable)
+        self._arranged(readable)
 
     def fingerprint(self) -> str:
         """Changes with the settings and with the name, size or modification time of any picture."""

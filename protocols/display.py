@@ -12,6 +12,7 @@ from labctl.exposure import Exposure, still_plan
 from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Role, Source, Step, StepContext, StepResult, StepSetting
 from protocols.capture import PILOT_IDS, white_exposure
+from protocols.fit import check_fit
 from protocols.keys import first_exposure_id
 
 
@@ -36,8 +37,6 @@ class ShowMask(Step):
 
     def check(self, setting: StepSetting) -> None:
         """Mask, scene and rig must fit."""
-        from protocols.fit import check_fit
-
         check_fit(setting)
 
     def estimate(self, setting: StepSetting) -> Estimate:

@@ -7,18 +7,16 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
 from labctl.durable import write_json, write_whole
-from labctl.errors import RunFailed
+from labctl.errors import BadInput, RunFailed
 from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Source, Step, StepContext, StepResult, StepSetting
+from protocols.fit import check_captures, check_fit
 from protocols.splits import Split
-
-if TYPE_CHECKING:
-    from protocols.data import ImageSet
 
 COLUMNS = (
     "design", "rig", "stage", "seed", "accuracy", "accuracy_low", "accuracy_high", "majority", "n_test", "blurriness",
@@ -51,12 +49,14 @@ class Evaluate(Step):
 
     def check(self, setting: StepSetting) -> None:
         """Mask, scene and rig must fit, and the stage must tell what is done."""
-        from labctl.errors import BadInput
-        from protocols.fit import check_fit
-
         check_fit(setting)
-        if (self.stage == "simulated") != (self.frames is None):
-            raise BadInput(f"stage '{self.stage}' {'must not have' if self.frames else 'needs'} `frames:`")
+        if self.stage == "simulated" and self.frames is not None:
+            raise BadInput("a simulated stage has no captured frames; take `frames` away", at=setting.at("frames"))
+        if self.stage != "simulated" and self.frames is None:
+            text = f"'{self.stage}' needs captured frames; add `frames: ${{steps.NAME.frames}}`"
+            raise BadInput(text, at=setting.at("stage"))
+        if self.frames is not None:
+            check_captures(self.frames, "test", 1, setting)
 
     def estimate(self, setting: StepSetting) -> Estimate:
         """Compute only."""
@@ -68,12 +68,13 @@ class Evaluate(Step):
 
         from protocols.metrics import accuracy_interval, blurriness, majority_baseline
         from protocols.model_file import answers, load_camera
+        from protocols.scenes import load_scenes
         from protocols.simulation import Simulation
         from protocols.training_loop import prepare_torch
 
         prepare_torch()
         setting = context.setting
-        data: ImageSet = setting.protocol.data.load(setting.protocol.grids()[0])
+        data = load_scenes(context)
         camera = load_camera(context.input(self.model), setting.protocol)
         simulation = Simulation(setting.rig, fill=camera.fill)
         frames, clean, labels, ids = self._test_frames(context, data, simulation, camera)

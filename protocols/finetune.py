@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from labctl.errors import BadInput
 from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Source, Step, StepContext, StepResult, StepSetting
+from protocols.fit import check_captures
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +47,10 @@ class Finetune(Step):
 
     shift_px: Annotated[int, Ge(0), Le(16)] = 1
     """Frames are shifted at random by up to so many sensor pixels: a shifted scene shifts its coded frame."""
+
+    def check(self, setting: StepSetting) -> None:
+        """There must be training frames."""
+        check_captures(self.frames, "train", 2, setting)
 
     def estimate(self, setting: StepSetting) -> Estimate:
         """Compute only."""

@@ -2,21 +2,68 @@
 
 from __future__ import annotations
 
-from labctl.errors import BadInput
+from collections.abc import Mapping
+from typing import Literal
+
+from labctl.errors import BadInput, concerning
+from labctl.references import Reference
+from labctl.rig_file import ROLES
 from labctl.steps import StepSetting
+from labctl.suggest import one_of
 
 
 def check_fit(setting: StepSetting) -> None:
-    """Raise BadInput when the protocol has no data or model, or mask, scene and rig do not fit each other."""
+    """Raise BadInput when the protocol has no data, or mask, scene, model, design and rig do not fit each other."""
     protocol = setting.protocol
     if protocol.data is None:
-        raise BadInput(f"step '{setting.name}' needs pictures; add `data:`, for example {{type: digits}}")
+        raise BadInput("is missing; add pictures, for example `data: {type: digits}`", at=("data",))
     scene_px, cells = protocol.grids()
     for name, side in (("rows", 0), ("columns", 1)):
         if cells[side] > scene_px[side]:
             raise BadInput(
-                f"the mask has {cells[side]} {name}, the scene only {scene_px[side]}; "
-                "mask_cells must not be larger than scene_px"
+                f"mask larger than the scene: {cells[side]} {name} of cells, {scene_px[side]} {name} of scene pixels; "
+                "use fewer cells or a larger scene_px",
+                at=("mask_cells",),
             )
     setting.rig.twin.check_design(cells, scene_px, setting.rig.roads)
-    setting.design_settings()
+    design = setting.design_settings()
+    with concerning("designs", str(setting.design)):
+        design.build(cells, int(setting.seed or 0))
+
+
+def check_exposure(exposure_s: float, setting: StepSetting) -> None:
+    """Raise BadInput outside the exposure times of the sensor that the rig file declares."""
+    low, high = setting.rig.twin.exposure_limits_s
+    if not low <= exposure_s <= high:
+        raise BadInput(
+            f"{exposure_s:g} is out of range; the camera of rig '{setting.rig.name}' allows {low:g}..{high:g} seconds",
+            at=setting.at("exposure_s"),
+        )
+
+
+def check_instruments(wanted: Mapping[str, Mapping[str, float]], setting: StepSetting) -> None:
+    """Raise BadInput for what the instruments of the rig do not have, and for values outside their declared limits."""
+    there = {name: device for name, device in setting.rig.devices.items() if name not in ROLES}
+    for name, quantities in wanted.items():
+        at = setting.at("instruments", name)
+        if name not in there:
+            raise BadInput(f"rig '{setting.rig.name}' has no instrument '{name}'; {one_of(name, list(there))}", at=at)
+        declared = there[name].declared_quantities()
+        for quantity, value in quantities.items() if declared else ():
+            if quantity not in declared:
+                text = f"'{name}' has no quantity '{quantity}'; {one_of(quantity, list(declared))}"
+                raise BadInput(text, at=(*at, quantity))
+            limits = declared[quantity]
+            if not limits.low <= value <= limits.high:
+                text = f"{value:g} is out of range; '{name}' allows {limits.low:g}..{limits.high:g}"
+                raise BadInput(text, at=(*at, quantity))
+
+
+def check_captures(frames: Reference, split: Literal["train", "test"], least: int, setting: StepSetting) -> None:
+    """Raise BadInput when the step behind `frames` is told to capture fewer than `least` scenes of `split`."""
+    count = getattr(setting.protocol.steps[frames.step], split, "all")
+    if isinstance(count, int) and count < least:
+        raise BadInput(
+            f"{frames} holds {count} {split} scenes, at least {least} needed; raise steps.{frames.step}.{split}",
+            at=setting.at("frames"),
+        )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -131,6 +133,26 @@ def check_picture_header(path: Path) -> None:
             pass
     except (*_UNREADABLE, Image.DecompressionBombError) as error:
         raise UnreadablePicture(str(error) or type(error).__name__) from error
+
+
+def unreadable_pictures(entries: Iterable[PictureEntry], look: Callable[[Path], object]) -> dict[str, str]:
+    """Causes by name, for the pictures at which `look` raises UnreadablePicture."""
+    causes = {}
+    for entry in entries:
+        try:
+            look(entry.path)
+        except UnreadablePicture as error:
+            causes[entry.name] = str(error)
+    return causes
+
+
+@lru_cache(maxsize=4)
+def undecodable_pictures(entries: tuple[PictureEntry, ...], encoding: Encoding, fingerprint: str) -> dict[str, str]:
+    """Causes by name, after decoding every picture: a header can be whole and the picture cut.
+
+    fingerprint: changes when a picture does; what was decoded once is not decoded again in this process.
+    """
+    return unreadable_pictures(entries, lambda path: read_picture(path, encoding))
 
 
 def npz_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:

@@ -29,12 +29,12 @@ def accuracy_interval(
 ) -> Interval:
     """Mean accuracy over seeds and its bootstrap percentile interval.
 
-    correct_by_seed: for each training seed an array (n_items,) of bool, True where the answer was right; seeds may have
-    different numbers of items and count equally. Each replicate resamples the items within each seed independently and
-    averages over seeds. Same input, same interval.
+    correct_by_seed: for each training seed an array (n_items,) of bool, True where the answer was right; seeds count
+    equally. Seeds with equally many items have judged the same items in the same order, as all runs of one split do:
+    a replicate resamples the items once for all of them, since models fail together on a hard item. Seeds with
+    different numbers of items are resampled each on its own. Same input, same interval.
     The interval says how well these trained models would do on other items of the same kind. It leaves out the spread
-    that other training seeds would bring, and that seeds which judge the very same items fail together: with either it
-    is too narrow. It has no width when everything, or nothing, is right.
+    that other training seeds would bring. It has no width when everything, or nothing, is right.
     Raises BadInput for empty or non-boolean arrays, level outside 0..1, or fewer than 100 resamples.
     """
     correct = [_correct(values, f"correct_by_seed[{i}]") for i, values in enumerate(correct_by_seed)]
@@ -132,9 +132,9 @@ def light_throughput(response: npt.ArrayLike, open_response: npt.ArrayLike | Non
 
 
 def _bootstrap(items_by_seed: list[npt.NDArray[np.int8]], *, level: float, resamples: int, seed: int) -> Interval:
-    """items_by_seed: (n_items,) values -1, 0, 1 of each seed.
+    """items_by_seed: (n_items,) values -1, 0, 1 of each seed. Equally many items are resampled together.
 
-    With three possible values, drawing n items with replacement *is* a multinomial draw of their counts: the exact
+    With few possible values, drawing n items with replacement *is* a multinomial draw of their counts: the exact
     bootstrap distribution without an array of (resamples, n_items).
     """
     if not items_by_seed:
@@ -144,12 +144,14 @@ def _bootstrap(items_by_seed: list[npt.NDArray[np.int8]], *, level: float, resam
     if resamples < 100:
         raise BadInput(f"resamples is {resamples}; at least 100 are needed for the ends of an interval")
     rng = np.random.default_rng(seed)
+    same_items = len({items.size for items in items_by_seed}) == 1
+    groups = [np.stack(items_by_seed).mean(axis=0)] if same_items else [items.astype(float) for items in items_by_seed]
     replicates = np.zeros(resamples)
-    for items in items_by_seed:
-        shares = np.array([(items == value).mean() for value in (-1, 0, 1)])
-        counts = rng.multinomial(items.size, shares, size=resamples)
-        replicates += (counts[:, 2] - counts[:, 0]) / items.size
-    replicates /= len(items_by_seed)
+    for items in groups:
+        values, counts = np.unique(items, return_counts=True)
+        drawn = rng.multinomial(items.size, counts / items.size, size=resamples)
+        replicates += drawn @ values / items.size
+    replicates /= len(groups)
     low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean=float(np.mean([items.mean() for items in items_by_seed])), low=float(low), high=float(high))
 

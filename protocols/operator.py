@@ -16,7 +16,8 @@ from labctl.exposure import Exposure, still_plan
 from labctl.frames.ledger import FrameLedger
 from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Role, Source, Step, StepContext, StepResult, StepSetting
-from protocols.capture import check_instruments, frame_record, set_instruments
+from protocols.capture import frame_record, set_instruments
+from protocols.fit import check_exposure, check_instruments
 from protocols.keys import first_exposure_id
 from protocols.splits import Split
 
@@ -33,6 +34,7 @@ class Operator(Step):
     where: ClassVar[Literal["host", "child"]] = "host"
     outputs: ClassVar[Mapping[str, str]] = {"frames": "frames"}
     uses: ClassVar[frozenset[Source]] = frozenset({"rig"})
+    asks: ClassVar[bool] = True
 
     type: Literal["operator"]
 
@@ -58,10 +60,12 @@ class Operator(Step):
         needed: tuple[Role, ...] = ("mask", "camera") if self.labels else ()
         setting.rig.require(needed, f"step '{setting.name}'")
         check_instruments(self.instruments, setting)
+        if self.labels:
+            check_exposure(self.exposure_s, setting)
         if self.labels and self.mask is None:
-            raise BadInput("`labels:` needs `mask:`, what the SLM shows while live scenes are captured")
+            raise BadInput("`labels` needs `mask`, what the SLM shows meanwhile; add it", at=setting.at("labels"))
         if len(set(self.labels)) < len(self.labels):
-            raise BadInput(f"`labels:` {list(self.labels)} names something twice; name each label once")
+            raise BadInput(f"{list(self.labels)} names something twice; name each once", at=setting.at("labels"))
 
     def estimate(self, setting: StepSetting) -> Estimate:
         """A person's time is guessed at 5 s per answer."""

@@ -9,6 +9,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 
 from labctl.steps import Estimate, Source, Step, StepContext, StepResult, StepSetting
+from protocols.fit import check_fit
 
 if TYPE_CHECKING:
     import torch
@@ -60,8 +61,6 @@ class Train(Step):
 
     def check(self, setting: StepSetting) -> None:
         """Mask, scene and rig must fit; data must be there."""
-        from protocols.fit import check_fit
-
         check_fit(setting)
 
     def estimate(self, setting: StepSetting) -> Estimate:
@@ -78,14 +77,15 @@ class Train(Step):
         from protocols.augmentation import shift_and_flip
         from protocols.keys import stream_seed
         from protocols.model_file import TrainedCamera, answers, new_classifier, save_camera
+        from protocols.scenes import load_scenes
         from protocols.simulation import Simulation
         from sim.noise import TorchDraws
 
         loop.prepare_torch()
         setting, seed = context.setting, int(context.setting.seed or 0)
         protocol = setting.protocol
-        scene_px, cells = protocol.grids()
-        data = protocol.data.load(scene_px)
+        cells = protocol.grids()[1]
+        data = load_scenes(context)
         simulation = Simulation(setting.rig, fill=self.fill)
         shown = simulation.shown(torch.from_numpy(data.images))
         labels = torch.from_numpy(data.labels)
@@ -153,7 +153,7 @@ class Train(Step):
         camera = TrainedCamera(classifier, mask, self.fill, data.class_names, (frame_shape[0], frame_shape[1]))
         save_camera(context.folder / "model.pt", camera)
         outputs = {"mask": context.folder / "mask.npy", "model": context.folder / "model.pt"}
-        return StepResult(outputs, {**final, "aperture_ratio": float(mask.mean())})
+        return StepResult(outputs, {**final, "aperture_ratio": float(mask.mean()), "skipped": len(data.skipped)})
 
     def _optimisers(self, classifier: Any, design: Any, steps: int) -> tuple[Any, Any, list[Any], list[Any]]:
         import torch

@@ -23,7 +23,7 @@ from labctl.steps import StepContext
 from protocols.keys import stream_seed
 
 CHECKPOINT = "checkpoint.pt"
-CHECKPOINT_EVERY_S = 5.0
+CHECKPOINT_EVERY_S = 2.0
 
 
 class Stateful(Protocol):
@@ -91,7 +91,7 @@ def run_loop(
     one_step(step, indices, generator) returns (loss, logits are right (n,) bool); it must draw from `generator` only.
     Raises Stopped after saving when the user asks, RunFailed when the loss is no longer finite.
     """
-    began, start, sums, last = time.monotonic(), 0, _Sums(), dict[str, float]()
+    start, sums, last = 0, _Sums(), dict[str, float]()
     path = context.folder / CHECKPOINT
     if path.exists():
         saved = torch.load(path, weights_only=True)
@@ -117,7 +117,7 @@ def run_loop(
         sums.seen += len(indices)
         if not math.isfinite(sums.loss):
             raise RunFailed(
-                f"the loss became {float(loss)} at step {step}; lower the rate, or look at the frames it saw"
+                f"the loss became {sums.loss} at step {step}; lower the rate, or look at the frames it saw"
             )
         epoch, place = divmod(step + 1, schedule.steps_per_epoch)
         if place == 0:
@@ -130,11 +130,7 @@ def run_loop(
             saved_at = time.monotonic()
             context.stop_here(f"checkpoint at step {step + 1} of {schedule.steps}")
     path.unlink(missing_ok=True)
-    return {
-        **last,
-        "steps": schedule.steps,
-        "steps_per_s": (schedule.steps - start) / max(time.monotonic() - began, 1e-9),
-    }
+    return {**last, "steps": schedule.steps}
 
 
 def _save(path: Path, state: dict[str, Any], step: int, sums: _Sums, last: dict[str, float]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -23,10 +23,11 @@ from labctl.devices import (
     Levels,
     OpenContext,
     Playback,
+    Quantity,
 )
 from labctl.errors import BadInput, DeviceTimeout, HardwareError, InterlockError
 from labctl.exposure import Exposure, Frames, FrameTag, IntArray
-from sim.lamp import SimulatedLamp
+from sim.lamp import SimulatedLamp, lamp_quantities
 from sim.panel import settled_fraction
 from sim.world import Shot, Shown, World
 
@@ -99,6 +100,10 @@ class SimulatedLampSettings(_SimulatedSettings):
     kind: ClassVar[DeviceKind] = "instrument"
     type: Literal["sim.lamp"] = "sim.lamp"
     power_limit: Annotated[float, Gt(0), Le(1)] = 1.0
+
+    def declared_quantities(self) -> Mapping[str, Quantity]:
+        """See `DeviceSettings.declared_quantities`."""
+        return lamp_quantities(self.power_limit)
 
     def make(self, context: OpenContext) -> Instrument:
         """See `DeviceSettings.make`. Raises BadInput without a world."""

@@ -14,6 +14,11 @@ from labctl.errors import BadInput, HardwareError, InterlockError
 from sim.world import World
 
 
+def lamp_quantities(power_limit: float) -> Mapping[str, Quantity]:
+    """What a lamp has: `power`, unit 1, 0..`power_limit`."""
+    return {"power": Quantity("1", 0.0, power_limit)}
+
+
 class SimulatedLamp:
     """One quantity, `power`, unit 1, 0..`power_limit`; it lights the live scene. See `labctl.devices.Instrument`.
 
@@ -22,7 +27,7 @@ class SimulatedLamp:
 
     def __init__(self, name: str, rig_name: str, world: World, power_limit: float) -> None:
         self.name = name
-        self.quantities: Mapping[str, Quantity] = {"power": Quantity("1", 0.0, power_limit)}
+        self.quantities = lamp_quantities(power_limit)
         self.found_power: float | None = None
         safe_name = re.sub(r"[^A-Za-z0-9._-]", "_", f"lamp-{rig_name}-{name}")
         self.state_file = world.state_dir / f"{safe_name}.json"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import torch
 from annotated_types import Ge, Gt, Le, Lt
 
-from labctl.errors import BadInput
+from labctl.errors import BadInput, concerning
 from labctl.frozen import Frozen
 from labctl.roads import Roads
 from sim.optics.lensless import CELL_TOLERANCE, Border, check_cell, projected_px, size_on_sensor
@@ -127,6 +127,11 @@ class TwinSettings(Frozen):
         return optics.scene_pitch_m * optics.gap_m / optics.scene_distance_m / self.sensor.pitch_m
 
     @property
+    def exposure_limits_s(self) -> tuple[float, float]:
+        """Shortest and longest exposure of the sensor."""
+        return self.sensor.exposure_limits_s
+
+    @property
     def cell_on_sensor_px(self) -> float:
         """Sensor pixels that the shadow of one mask cell spans."""
         optics = self.optics
@@ -164,19 +169,25 @@ class TwinSettings(Frozen):
 
         roads: with them, the sizes on the displays are checked too.
         """
-        check_cell(self.cell_on_sensor_px)
-        self._check_diffraction()
-        frame = self.frame_shape(mask_shape, scene_shape)
-        _check_fits("sensor.shape", "the frame", frame, self.sensor.shape)
+        with concerning("rig", "twin", "optics", "mask_pitch_m"):
+            check_cell(self.cell_on_sensor_px)
+            self._check_diffraction()
+        with concerning("mask_cells"):
+            frame = self.frame_shape(mask_shape, scene_shape)
+        with concerning("scene_px"):
+            _check_fits("twin.sensor.shape", "the frame", frame, self.sensor.shape)
         cell_px = roads.mask.cell_px if roads else 1
         pixel_px = roads.scene.pixel_px if roads else 1
         mask_px = (mask_shape[0] * cell_px, mask_shape[1] * cell_px)
         view_px = (scene_shape[0] * pixel_px, scene_shape[1] * pixel_px)
-        _check_fits("panel.shape", "the mask", mask_px, self.panel.shape)
-        _check_fits("monitor.shape", "the scene", view_px, self.monitor.shape)
-        if roads:
-            _check_same("panel.stop_px", "the mask", mask_px, self.panel.stop_px or self.panel.shape)
-            _check_same("monitor.view_px", "the scene", view_px, self.monitor.view_px or self.monitor.shape)
+        with concerning("mask_cells"):
+            _check_fits("twin.panel.shape", "the mask", mask_px, self.panel.shape)
+            if roads:
+                _check_same("twin.panel.stop_px", "the mask", mask_px, self.panel.stop_px or self.panel.shape)
+        with concerning("scene_px"):
+            _check_fits("twin.monitor.shape", "the scene", view_px, self.monitor.shape)
+            if roads:
+                _check_same("twin.monitor.view_px", "the scene", view_px, self.monitor.view_px or self.monitor.shape)
 
     def _check_diffraction(self) -> None:
         optics = self.optics
@@ -192,7 +203,8 @@ class TwinSettings(Frozen):
 def _check_fits(key: str, what: str, needed: tuple[int, int], there: tuple[int, int]) -> None:
     if needed[0] > there[0] or needed[1] > there[1]:
         raise BadInput(
-            f"{what} needs {_by(needed)} pixels, {key} is {_by(there)}; use a smaller grid or a larger device"
+            f"{what} needs {_by(needed)} pixels, {key} of the rig is {_by(there)}; "
+            "use a smaller grid or a larger device"
         )
 
 
@@ -200,7 +212,7 @@ def _check_same(key: str, what: str, needed: tuple[int, int], there: tuple[int, 
     if needed != there:
         raise BadInput(
             f"{what} covers {_by(needed)} display pixels, but {_by(there)} pass light to the sensor; "
-            f"set {key} to [{needed[0]}, {needed[1]}]"
+            f"change the grid, or set {key} of the rig to [{needed[0]}, {needed[1]}]"
         )
 
 

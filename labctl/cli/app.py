@@ -147,6 +147,8 @@ def runs(
     from labctl.catalogue import Catalogue
     from labctl.cli.tables import runs_table, show
 
+    if root is not None and not root.is_dir():
+        raise BadInput(f"--root {root}: there is no such folder; give a folder that holds runs")
     catalogue = Catalogue()
     for folder in (root, Path("runs")):
         if folder is not None and folder.is_dir():

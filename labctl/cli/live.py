@@ -21,7 +21,6 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from labctl.errors import BadInput
 from labctl.interrupts import Interrupts
 
 
@@ -126,14 +125,12 @@ def interrupts_on_terminal() -> Interrupts:
     return Interrupts(say=lambda text: print(f"\n{text}", file=sys.stderr, flush=True))  # noqa: T201
 
 
-def ask_on_terminal(live: LiveProgress) -> Callable[[str, tuple[str, ...]], str]:
-    """A function that puts a question of an operator step to the person at the terminal."""
+def ask_on_terminal(live: LiveProgress) -> Callable[[str, tuple[str, ...]], str] | None:
+    """A function that puts a question of an operator step to the person at the terminal; None without a terminal."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        return None
 
     def ask(question: str, answers: tuple[str, ...]) -> str:
-        if not sys.stdin.isatty():
-            raise BadInput(
-                f"an operator is asked '{question}', but there is no terminal; run in one, or remove the step"
-            )
         live.pause()
         try:
             while True:

@@ -50,6 +50,15 @@ def test_the_interval_is_that_of_an_item_by_item_bootstrap():
     assert [interval.low, interval.high] == pytest.approx(np.quantile(replicates, [0.025, 0.975]), abs=0.01)
 
 
+def test_seeds_that_fail_on_the_same_items_do_not_narrow_the_interval():
+    answers = np.arange(200) % 4 > 0
+    alone, together = accuracy_interval([answers]), accuracy_interval([answers] * 5)
+    assert together.high - together.low == pytest.approx(alone.high - alone.low, rel=0.1)
+    shuffled = [np.random.default_rng(s).permutation(answers) for s in range(5)]
+    apart = accuracy_interval(shuffled)
+    assert apart.high - apart.low < 0.7 * (alone.high - alone.low)
+
+
 def test_the_interval_of_one_seed_agrees_with_the_normal_approximation():
     correct = np.arange(1000) < 700
     interval = accuracy_interval([correct])
