@@ -192,8 +192,11 @@ def difference(after: Score, before: Score) -> tuple[Interval, int]:
 def changes(found: Sequence[Score], design: str) -> dict[str, tuple[Interval, int]]:
     """What the rig took and fine-tuning gave back, by words, for one design; only what was evaluated."""
     own = {stage: next((s for s in found if s.design == design and s.stage == stage), None) for stage in STAGES}
-    pairs = {"lost on the rig": ("captured", "simulated"), "regained by fine-tuning": ("finetuned", "captured"),
-             "left of the gap": ("finetuned", "simulated")}  # fmt: skip
+    pairs = {
+        "lost on the rig": ("captured", "simulated"),
+        "regained by fine-tuning": ("finetuned", "captured"),
+        "left of the gap": ("finetuned", "simulated"),
+    }
     result = {}
     for words, (after, before) in pairs.items():
         a, b = own[after], own[before]
@@ -237,8 +240,11 @@ class Gap:
     noise_rms: float
     """What noise alone would give: simulated with noise against without."""
 
-    matched_rms: float
-    """Rms after the captured signal above black is scaled to the exposure time of the simulation."""
+    fitted_rms: float
+    """What is left after the one gain and offset that bring captured frames nearest to simulated ones."""
+
+    light_ratio: float
+    """Mean signal above black per exposure time, captured to simulated."""
 
 
 def frame_pairs(evidence: Evidence, design: str) -> Iterator[FramePairs]:
@@ -262,15 +268,26 @@ def gap_of(pairs: Sequence[FramePairs], black_dn: float) -> Gap:
     ideal = np.concatenate([pair.ideal for pair in pairs]).astype(np.float64)
     captured = np.concatenate([pair.captured for pair in pairs if pair.captured is not None]).astype(np.float64)
     noisy = np.concatenate([pair.noisy for pair in pairs])
-    ratio = np.concatenate(
-        [np.full(len(pair.ideal), pair.simulated_exposure_s / (pair.captured_exposure_s or np.nan)) for pair in pairs]
-    )
-    matched = black_dn + (captured - black_dn) * ratio[:, None, None]
+    rates = [
+        [(float(np.mean(frames)) - black_dn) / (exposure_s or np.nan) for frames, exposure_s in sides]
+        for sides in (
+            ((pair.captured, pair.captured_exposure_s), (pair.ideal, pair.simulated_exposure_s)) for pair in pairs
+        )
+    ]
+    spread = ideal.std() * captured.std()
+    correlation = float(((ideal - ideal.mean()) * (captured - captured.mean())).mean() / spread) if spread else 0.0
     return Gap(
-        scenes=len(pairs[0].ideal), seeds=len(pairs), simulated_mean=float(ideal.mean()),
-        simulated_std=float(ideal.std()), captured_mean=float(captured.mean()), captured_std=float(captured.std()),
-        rms=_rms(captured - ideal), noise_rms=_rms(noisy - ideal), matched_rms=_rms(matched - ideal),
-    )  # fmt: skip
+        scenes=len(pairs[0].ideal),
+        seeds=len(pairs),
+        simulated_mean=float(ideal.mean()),
+        simulated_std=float(ideal.std()),
+        captured_mean=float(captured.mean()),
+        captured_std=float(captured.std()),
+        rms=_rms(captured - ideal),
+        noise_rms=_rms(noisy - ideal),
+        fitted_rms=float(ideal.std()) * float(np.sqrt(max(0.0, 1 - correlation**2))),
+        light_ratio=float(np.mean([rig / twin for rig, twin in rates])),
+    )
 
 
 def one_per_class(labels: npt.NDArray[np.int64], wanted: int) -> list[int]:
@@ -309,9 +326,16 @@ def _pair(evidence: Evidence, maker: Made, output: str, capture: Made | None) ->
     draws = TorchDraws(torch.Generator().manual_seed(stream_seed(seed, "report")))
     exposure = float(simulation.twin.white_exposure_s(simulation.open_area(mask), simulation.fill))
     return FramePairs(
-        maker.design, seed, data.images[rows, 0], data.labels[rows], simulation.all_frames(shown, mask).numpy()[:, 0],
-        simulation.all_frames(shown, mask, draws=draws).numpy()[:, 0], frames, exposure, exposure_s,
-    )  # fmt: skip
+        maker.design,
+        seed,
+        data.images[rows, 0],
+        data.labels[rows],
+        simulation.all_frames(shown, mask).numpy()[:, 0],
+        simulation.all_frames(shown, mask, draws=draws).numpy()[:, 0],
+        frames,
+        exposure,
+        exposure_s,
+    )
 
 
 def _spread(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -147,7 +147,7 @@ def test_a_failing_step_fails_the_run_with_its_reason_and_leaves_the_rest_waitin
 ) -> None:
     protocol = tmp_path / "tiny.yaml"
     protocol.write_text(TINY.format(quickstart=configs / "protocols" / "quickstart.yaml"))
-    run = labctl.run_protocol(protocol, out=tmp_path / "run", set={"rig.twin.light.photons_per_s": 1e13})
+    run = labctl.run_protocol(protocol, out=tmp_path / "run", set={"rig.twin.light.photons_per_s": 4e7})
     assert run.outcome is not None
     assert (run.status, int(run.outcome.exit_code)) == ("failed", 4)
     assert "saturates" in run.outcome.reason

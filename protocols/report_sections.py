@@ -1,0 +1,307 @@
+"""The sections of a report in their order; each says only what finished steps prove, and none stands empty."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from protocols import report_tables as tables
+from protocols.report_optics import Pairs, camera_section, gap_section, live_section, scenes_section
+from protocols.report_page import Block, Fold, Picture, Table, Text, short_name
+from protocols.report_tables import Evidence, Made, Score
+
+MAX_CLASSES = 20
+"""More classes make a confusion matrix that nobody can read."""
+
+
+def _accuracy(evidence: Evidence, pairs: Pairs) -> list[Block]:
+    from protocols.report_figures import Dot, accuracy_figure
+
+    found = tables.scores(evidence)
+    if not found:
+        return [Text("No evaluation has finished, so there is no accuracy to tell.", "missing")]
+    columns = tables.columns_of(found)
+    by_place = {(score.design, score.step): score for score in found}
+    designs = [design for design in evidence.designs if any(s.design == design for s in found)]
+    rows = []
+    for design in designs:
+        own = [by_place.get((design, step)) for step, _, _ in columns]
+        here = [score for score in own if score is not None]
+        tests = sorted({len(a.labels) for score in here for a in score.answers.values()})
+        rows.append(
+            [
+                design,
+                *("–" if s is None else tables.percent(s.interval) for s in own),
+                tables.share(here[0].mean("majority")),
+                " or ".join(map(str, tests)),
+                tables.share(here[0].mean("aperture_ratio")),
+                tables.share(here[0].mean("light_throughput")),
+                _blur(here),
+            ]
+        )
+    head = [
+        "design",
+        *(heading for _, _, heading in columns),
+        "majority",
+        "test items",
+        "aperture",
+        "light",
+        "blurriness: simulated (noise-free) · captured",
+    ]
+    seeds = sorted({seed for score in found for seed in score.answers})
+    dots = [
+        Dot(
+            s.design,
+            s.stage,
+            next(h for step, _, h in columns if step == s.step),
+            s.interval.mean,
+            s.interval.low,
+            s.interval.high,
+            tuple(float(a.correct.mean()) for a in s.answers.values()),
+        )
+        for s in found
+    ]
+    majority = sorted({round(m["majority"], 6) for s in found for m in s.metrics.values()})
+    over = f"means over {len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"
+    blocks: list[Block] = [
+        Text(_meaning(evidence)),
+        Table(
+            head,
+            rows,
+            f"Test accuracy, {over}, with 95 % bootstrap intervals over test items. The interval says how these "
+            "trained cameras would do on other items of the same kind; what other training seeds would bring is not "
+            "in it. It has no width where every answer was right. Intervals wider than 10 points are written without "
+            "decimals. Majority: always naming the most frequent training class. Aperture: mean transmittance of the "
+            "mask; light: what passes it after panel and optics, against the open mask. Blurriness: 0 sharp to 1 "
+            "[Crete et al. 2007], with noise; noise looks sharp, so the noise-free value stands beside it.",
+        ),
+        Picture(
+            "accuracy",
+            accuracy_figure(dots, majority),
+            "Test accuracy by design. Marks are means over seeds, bars "
+            "95 % intervals" + (", small dots single seeds" if len(seeds) > 1 else "") + "; dashed: majority baseline.",
+        ),
+    ]
+    told = {design: tables.changes(found, design) for design in designs}
+    words = list(dict.fromkeys(word for change in told.values() for word in change))
+    if words:
+        rows = [
+            [d, *(tables.points(c[w][0]) if w in c else "–" for w in words), str(min(n for _, n in c.values()))]
+            for d, c in told.items()
+            if c
+        ]
+        blocks.append(
+            Table(
+                ["design", *words, "paired items"],
+                rows,
+                "Differences of accuracy in percentage points, with "
+                "95 % intervals. Paired: both stages answered the same test items of the same seed. Lost: as "
+                "captured minus simulated. Regained: after fine-tuning minus as captured. Left: after "
+                "fine-tuning minus simulated. An interval that holds 0 does not show a difference.",
+            )
+        )
+    return blocks
+
+
+def _blur(here: Sequence[Score]) -> str:
+    simulated = next((s for s in here if s.stage == "simulated"), None)
+    captured = next((s for s in here if s.stage != "simulated"), None)
+    first, clean = (
+        (None, None) if simulated is None else (simulated.mean("blurriness"), simulated.mean("blurriness_noise_free"))
+    )
+    second = None if captured is None else captured.mean("blurriness")
+    text = [("–" if value is None else f"{value:.2f}") for value in (first, clean, second)]
+    return f"{text[0]} ({text[1]}) · {text[2]}"
+
+
+def _meaning(evidence: Evidence) -> str:
+    rig, name = evidence.rig, evidence.rig.name
+    if not rig.simulated:
+        return (
+            f"“Simulated” is measured in the twin, the model of rig {name} that training uses. “Captured” is measured "
+            "by "
+            f"the camera of the REAL rig {name}."
+        )
+    world = getattr(rig.world, "type", None)
+    truth = {
+        "nominal": "whose world is the twin itself, with noise",
+        "as-built": "whose errors (alignment, panel response, stray light, fixed pattern) the trainer does not know",
+    }.get(str(world), f"whose world is '{world}'")
+    return (
+        f"No light was involved: “captured” means measured on the simulated rig '{name}', {truth}. “Simulated” is "
+        "measured "
+        "in the twin that training uses; “fine-tuned” after learning on from captured training frames."
+    )
+
+
+def _training(evidence: Evidence, pairs: Pairs) -> list[Block]:
+    from protocols.report_figures import Curve, curves_figure
+
+    quantities = {
+        "loss": ("training loss (nats)", 1.0),
+        "val_accuracy": ("validation accuracy (%)", 100.0),
+        "aperture_ratio": ("aperture ratio (%)", 100.0),
+    }
+    instances = {i.key: i for i in evidence.protocol.instances() if i.step.type in ("train", "finetune")}
+    rows = [row for row in evidence.run.metrics() if row["step"] in instances]
+    curves = []
+    for name, (label, scale) in quantities.items():
+        for key, instance in instances.items():
+            seen = sorted(
+                (r["index"] + 1, scale * r["values"][name])
+                for r in rows
+                if r["step"] == key and r["values"].get(name) is not None
+            )
+            if seen:
+                curves.append(
+                    Curve(
+                        instance.name,
+                        instance.design or "–",
+                        int(instance.seed or 0),
+                        label,
+                        [x for x, _ in seen],
+                        [y for _, y in seen],
+                    )
+                )
+    if not curves:
+        return []
+    return [
+        Picture(
+            "training",
+            curves_figure(curves),
+            "Loss and validation accuracy after each epoch, one row per training step"
+            + ("; one line per seed" if len(evidence.summary["seeds"]) > 1 else "")
+            + ". The aperture ratio is recorded for masks that learn. The loss holds label smoothing and noise, so it "
+            "does not reach 0.",
+        )
+    ]
+
+
+def _confusion(evidence: Evidence, pairs: Pairs) -> list[Block]:
+    from protocols.report_figures import confusion_figure
+
+    found = tables.scores(evidence)
+    if not found:
+        return []
+    names, blocks = evidence.data.class_names, list[Block]()
+    last = {score.design: score for score in found}
+    matrices = {}
+    for design, score in last.items():
+        counts = np.zeros((len(names), len(names)), dtype=np.int64)
+        for answers in score.answers.values():
+            np.add.at(counts, (answers.labels, answers.predicted), 1)
+        matrices[f"{design}, {tables.STAGE_WORDS[score.stage]}"] = counts
+    if len(names) > MAX_CLASSES:
+        rows = []
+        for title, counts in matrices.items():
+            wrong = counts * (1 - np.eye(len(names), dtype=np.int64))
+            top = np.argsort(-wrong, axis=None, kind="stable")[:5]
+            pairs_of = [divmod(int(index), len(names)) for index in top if wrong.flat[index]]
+            rows.append([title, "; ".join(f"{names[i]} → {names[j]} ({wrong[i, j]}×)" for i, j in pairs_of) or "none"])
+        return [
+            Table(
+                ["design", "most frequent mistakes (true → answered)"],
+                rows,
+                f"A matrix of {len(names)} classes could not be read; it is drawn for up to {MAX_CLASSES}.",
+                words=True,
+            )
+        ]
+    titles, columns = list(matrices), 1 if len(matrices) == 1 or len(names) > 14 else 2
+    step = 3 * columns if columns > 1 else 2
+    for number, start in enumerate(range(0, len(titles), step), 1):
+        part = {title: matrices[title] for title in titles[start : start + step]}
+        caption = (
+            (
+                "How test items of each class were answered, in percent of the class, all seeds together; empty cells "
+                "never "
+                "occurred."
+            )
+            if start == 0
+            else "More designs, as above."
+        )
+        png = confusion_figure(part, [short_name(name) for name in names], columns)
+        blocks.append(Picture(f"confusion-{number}", png, caption))
+    return blocks
+
+
+def _timing(evidence: Evidence, pairs: Pairs) -> list[Block]:
+    from protocols.report_figures import timing_figure
+
+    seconds = {
+        name: sum(m.row["seconds"] for m in evidence.made if m.instance.name == name)
+        for name in evidence.protocol.steps
+    }
+    seconds = {name: value for name, value in seconds.items() if any(m.instance.name == name for m in evidence.made)}
+    if not seconds:
+        return [Text("No step has finished yet.", "missing")]
+    counts = {name: sum(m.instance.name == name for m in evidence.made) for name in seconds}
+    shown = {f"{name} × {counts[name]}" if counts[name] > 1 else name: value for name, value in seconds.items()}
+    captures: list[Made] = [m for m in evidence.of("capture") if m.row["seconds"] > 0]
+    text = f"The {len(evidence.made)} finished steps took {tables.duration(sum(seconds.values()))} in all."
+    if captures:
+        frames, spent = sum(m.row["metrics"]["frames"] for m in captures), sum(m.row["seconds"] for m in captures)
+        text += (
+            f" Captures kept {frames} frames at {frames / spent:.0f} frames/s, search of the exposure and writing "
+            "included" + (" (computed by the simulated rig, not by a camera)." if evidence.rig.simulated else ".")
+        )
+    return [
+        Text(text),
+        Picture("timing", timing_figure(shown), "Time by step, all attempts added up; this report is not in it."),
+    ]
+
+
+def _provenance(evidence: Evidence, pairs: Pairs) -> list[Block]:
+    summary, run = evidence.summary, evidence.run
+    facts = [
+        ["protocol", summary["name"], summary["protocol_hash"][:16]],
+        ["rig", summary["rig"] + (" (simulated)" if summary["simulated"] else " (REAL)"), summary["rig_hash"][:16]],
+        *(
+            [["data", evidence.protocol.data.type, evidence.protocol.data.fingerprint()[:16]]]
+            if evidence.protocol.data
+            else []
+        ),
+        ["seeds", ", ".join(map(str, summary["seeds"])), ""],
+        ["versions", ", ".join(f"{name} {version}" for name, version in summary["versions"].items()), ""],
+    ]
+    blocks: list[Block] = [
+        Table(["what", "value", "content hash"], facts, words=True),
+        Text("To run it again, from the folder of this run: labctl run protocol.yaml --rig rig.yaml"),
+    ]
+    blocks += [Text(f"Note of the rig: {note}") for note in summary["rig_notes"]]
+    if evidence.rig.file.description:
+        blocks.append(Text(f"The rig says of itself: {evidence.rig.file.description}."))
+    steps = "\n".join(
+        f"{row['status']:<9} {row['hash'][:16]}  {tables.duration(row['seconds']):>12}  {row['name']}  "
+        f"{_numbers(row['metrics'])} {row['text']}".rstrip()
+        for row in evidence.steps
+    )
+    blocks.append(Fold(f"Steps with hashes and metrics ({len(evidence.steps)})", steps))
+    opened = run.path / "rig-as-opened.json"
+    if opened.exists():
+        blocks.append(Fold("The rig as it was opened", json.dumps(json.loads(opened.read_text()), indent=2)))
+    else:
+        blocks.append(Text("The rig was not opened in this run."))
+    blocks.append(Fold("Resolved protocol", run.protocol_file.read_text()))
+    blocks.append(Fold("Resolved rig", run.rig_file.read_text()))
+    return blocks
+
+
+PARTS: tuple[tuple[str, str, Callable[[Evidence, Pairs], list[Block]]], ...] = (
+    ("accuracy", "Accuracy", _accuracy),
+    ("camera", "The camera", camera_section),
+    ("scenes", "What it sees", scenes_section),
+    ("live", "Live scenes and answers", live_section),
+    ("gap", "From simulation to the rig", gap_section),
+    ("training", "Training", _training),
+    ("confusion", "Confusion", _confusion),
+    ("timing", "Timing", _timing),
+    ("provenance", "Provenance", _provenance),
+)
+"""Order of the page. The frame pairs that `scenes_section` makes are used again by `gap_section`."""
+
+
+def _numbers(metrics: Mapping[str, Any]) -> str:
+    return " ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in metrics.items() if v is not None)
