@@ -18,6 +18,7 @@ from labctl.protocol import RunPlan, load_protocol, plan_run
 from labctl.rig import Rig
 from labctl.rig_file import find_rig, load_rig
 from labctl.runner import Ask, Outcome, Runner
+from labctl.state import state_folder
 from labctl.store import RunFolder, check_new_run, create_run, open_run
 
 RIG_PREFIX = "rig."
@@ -115,6 +116,7 @@ def execute_new(
     if ask is None:
         _refuse_questions(plan)
     path = check_new_run(out if out is not None else default_out(plan), plan)
+    state_folder()  # without one the rig could not be locked
     return _execute(create_run(path, plan), plan, observers, ask, wait_s, interrupts)
 
 
@@ -126,7 +128,7 @@ def resume(
     wait_s: float = 0.0,
     interrupts: Interrupts | None = None,
 ) -> Run:
-    """Go on with a run: finished steps are kept, captures go on at the next missing frame, trainings at a checkpoint."""
+    """Go on with a run: finished steps are kept, captures go on at the next frame, trainings at a checkpoint."""
     folder = open_run(path)
     plan = plan_run(folder.protocol(), folder.rig())
     return _execute(folder, plan, observers, ask, wait_s, interrupts)

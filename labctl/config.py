@@ -206,7 +206,10 @@ def _load_extended(path: Path, chain: tuple[Path, ...]) -> Located:
         loaded = _load_extended(parent, chain)
         base = loaded if base is None else merge(base, loaded)
     own = Located({k: v for k, v in located.data.items() if k != "extends"}, located.places, located.key_places)
-    return own if base is None else merge(base, own)
+    if base is None:
+        return own
+    merged = merge(base, own)  # what is missing at the top belongs into the extending file, which is the user's
+    return Located(merged.data, {**merged.places, (): own.place(())}, merged.key_places)
 
 
 def _parents(located: Located) -> list[tuple[KeyPath, str]]:

@@ -57,7 +57,7 @@ class ProtocolFile(Frozen):
     model: dict[str, Any] = {"type": "small-residual"}
     """The classifier that reads the frames."""
 
-    compare: tuple[Name, ...] | None = None
+    compare: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
     """Which of the designs to run, in this order; by default all."""
 
     steps: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]

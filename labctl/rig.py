@@ -123,13 +123,14 @@ class Rig:
         self._lock.release(safe=not errors)
 
     def describe(self) -> dict[str, Any]:
-        """What every device says about itself, and the hash of the rig."""
+        """What every device says about itself, the hash of the rig, and on a simulated rig the truth behind it."""
         return {
             "name": self.spec.name,
             "hash": self.spec.content_hash,
             "simulated": self.spec.simulated,
             "light_path": self.spec.file.light_path,
             "devices": {name: device.describe_device() for name, device in self._devices.items()},
+            "world": None if self._world is None else self._world.truth(),
         }
 
     def __enter__(self) -> Self:

@@ -15,13 +15,13 @@ from labctl.config import ConfigError, Problem, content_hash, load_config, valid
 from labctl.errors import BadInput
 from labctl.frozen import Frozen
 from labctl.roads import MonitorRoad, PanelRoad, Roads
-from labctl.suggest import one_of
+from labctl.suggest import NAME_PATTERN, one_of
 
 if TYPE_CHECKING:
     from labctl.devices import DeviceSettings
     from labctl.yaml_source import Located
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 
 ROLES = ("mask", "scene", "camera")
 

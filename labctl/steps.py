@@ -36,7 +36,8 @@ class StepSetting:
     def design_settings(self) -> Any:
         """Settings of the design of this step. Raises BadInput when the protocol has none."""
         if self.design is None:
-            raise BadInput(f"step '{self.name}' needs a camera design; add `designs:` to the protocol")
+            text = "there is no design to run; add one, for example `designs: {learned: {type: learned}}`"
+            raise BadInput(text, at=("designs",))
         return self.protocol.designs[self.design]
 
     def at(self, *path: str | int) -> tuple[str | int, ...]:

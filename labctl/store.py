@@ -160,7 +160,9 @@ def check_new_run(path: Path, plan: RunPlan) -> Path:
         parent = next(folder for folder in (path, *path.parents) if folder.exists())
     except OSError as error:  # a name that is too long, a folder that may not be looked into
         raise BadInput(f"output folder {path}: {error.strerror or error}; give another --out") from error
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+    if not parent.is_dir():
+        raise BadInput(f"output folder {path}: {parent} is a file; give another --out")
+    if not os.access(parent, os.W_OK | os.X_OK):
         raise BadInput(f"output folder {path}: {parent} cannot be written; give another --out")
     if os.statvfs(parent).f_flag & os.ST_RDONLY:
         raise BadInput(f"output folder {path}: {parent} is on a read-only file system; give another --out")

@@ -38,6 +38,10 @@ UNITS: Mapping[str, str] = {
 """Units that the last part of a key can carry."""
 
 
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+"""What protocols, rigs, designs, steps and instruments can be called."""
+
+
 def unit_of(key: str) -> str | None:
     """`seconds` for `exposure_s`; None for a key without a unit, or with a compound one (`dark_e_per_s`)."""
     parts = key.split("_")
@@ -189,6 +193,8 @@ def wording(error: ErrorDetails, spot: Spot) -> str:
     if kind == "union_tag_not_found":
         return f"is missing; allowed: {', '.join(spot.tags)}" if spot.tags else "is missing; add it"
     if kind == "string_pattern_mismatch":
+        if limits["pattern"] == NAME_PATTERN:
+            return f"{shown(value)} is no name; use up to 64 letters, digits, _ and -, a letter or a digit first"
         return f"{shown(value)} does not fit the pattern {limits['pattern']}"
     if kind in ("value_error", "assertion_error"):
         return str(limits.get("error") or error["msg"])
@@ -245,6 +251,8 @@ def _number(limit: Any) -> str:
 
 def _choice(value: Any, expected: str) -> str:
     allowed = re.findall(r"'((?:[^'\\]|\\.)*)'", expected)
+    if not allowed and isinstance(value, (int, float, str)):
+        return f"{shown(value)} is not allowed; allowed: {expected}"
     if not allowed or not isinstance(value, str):
         return f"{stands(value)}; allowed: {expected}"
     return f"'{value}' is not allowed; {one_of(value, allowed)}"

@@ -31,6 +31,14 @@ def check_fit(setting: StepSetting) -> None:
         design.build(cells, int(setting.seed or 0))
 
 
+def check_network(setting: StepSetting) -> None:
+    """Raise BadInput when the model cannot read frames of the size that this rig will give."""
+    scene_px, cells = setting.protocol.grids()
+    shape = setting.rig.twin.frame_shape(cells, scene_px)
+    with concerning("scene_px"):
+        setting.protocol.model.build(shape, 2)
+
+
 def check_exposure(exposure_s: float, setting: StepSetting) -> None:
     """Raise BadInput outside the exposure times of the sensor that the rig file declares."""
     low, high = setting.rig.twin.exposure_limits_s
@@ -63,7 +71,5 @@ def check_captures(frames: Reference, split: Literal["train", "test"], least: in
     """Raise BadInput when the step behind `frames` is told to capture fewer than `least` scenes of `split`."""
     count = getattr(setting.protocol.steps[frames.step], split, "all")
     if isinstance(count, int) and count < least:
-        raise BadInput(
-            f"{frames} holds {count} {split} scenes, at least {least} needed; raise steps.{frames.step}.{split}",
-            at=setting.at("frames"),
-        )
+        text = f"{count} is out of range; step '{setting.name}' needs {least} or more scenes of the {split} split"
+        raise BadInput(text, at=("steps", frames.step, split))

@@ -37,7 +37,7 @@ class SmallResidual(Frozen):
         if min(in_shape) < MIN_INPUT_PX:
             raise BadInput(
                 f"frames of {in_shape[0]}x{in_shape[1]} px are too small for small-residual; at least "
-                f"{MIN_INPUT_PX} px each way are needed; read a larger region of the sensor"
+                f"{MIN_INPUT_PX} px each way are needed; use a larger scene or fewer mask cells"
             )
         if n_classes < 2:
             raise BadInput(f"n_classes is {n_classes}; at least 2 are needed to decide between")

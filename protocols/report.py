@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from labctl.durable import write_whole
-from labctl.errors import RunFailed
+from labctl.errors import LabctlError
 from labctl.steps import Estimate, Step, StepContext, StepResult, StepSetting
 from labctl.store import RunFolder
 from protocols import report_tables as tables
@@ -55,7 +55,7 @@ def write_report(run: RunFolder, figures: Path) -> list[str]:
         try:
             section.blocks.extend(write(evidence, pairs))
         except Exception as error:  # noqa: BLE001 - one part must not take the others with it; the page says what is missing
-            reason = str(error) if isinstance(error, RunFailed) else f"{type(error).__name__}: {error}"
+            reason = str(error) if isinstance(error, LabctlError) else f"{type(error).__name__}: {error}"
             missing.append(f"report: '{title}' could not be made: {reason}")
             section.blocks.append(Text(f"This part could not be made: {reason}.", "missing"))
         if section.blocks:
@@ -79,7 +79,7 @@ def _title(evidence: Evidence) -> dict[str, Any]:
         status = f"{ended}: {done} of {total} steps finished" + (f"; {summary['reason']}" if summary["reason"] else "")
     try:
         lead, second = _headline(tables.scores(evidence), evidence.rig.name)
-    except (RunFailed, OSError, KeyError, ValueError) as error:
+    except (LabctlError, OSError, KeyError, ValueError) as error:
         lead, second = "The evaluations could not be read.", str(error)
     return {
         "name": summary["name"],

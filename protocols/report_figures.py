@@ -218,7 +218,7 @@ def curves_figure(curves: Sequence[Curve]) -> Figure:
 
 @styled
 def confusion_figure(matrices: Mapping[str, Array], names: Sequence[str], columns: int) -> Figure:
-    """Confusion matrices (K, K) of counts, rows are true classes, shown in percent of their row; 1 or 2 side by side."""
+    """Confusion matrices (K, K) of counts, rows are true classes, in percent of their row; 1 or 2 side by side."""
     count = len(names)
     rows = -(-len(matrices) // columns)
     width = 5.0 if columns == 1 else PAGE_IN

@@ -9,7 +9,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 
 from labctl.steps import Estimate, Source, Step, StepContext, StepResult, StepSetting
-from protocols.fit import check_fit
+from protocols.fit import check_fit, check_network
 
 if TYPE_CHECKING:
     import torch
@@ -62,6 +62,7 @@ class Train(Step):
     def check(self, setting: StepSetting) -> None:
         """Mask, scene and rig must fit; data must be there."""
         check_fit(setting)
+        check_network(setting)
 
     def estimate(self, setting: StepSetting) -> Estimate:
         """Compute only."""

@@ -12,7 +12,7 @@ from typing import Annotated, Self
 import numpy as np
 import torch
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 from torch import Tensor, nn
 
 from labctl.errors import BadInput
@@ -74,9 +74,14 @@ class SensorSettings(Frozen):
     def _limits_fit(self) -> Self:
         if self.black_level_dn >= self.top_dn:
             raise ValueError(f"black_level_dn is {self.black_level_dn}; it must lie below {self.top_dn}")
-        if self.exposure_limits_s[0] >= self.exposure_limits_s[1]:
-            raise ValueError(f"exposure_limits_s is {self.exposure_limits_s}; the first must be the smaller one")
         return self
+
+    @field_validator("exposure_limits_s")
+    @classmethod
+    def _limits_are_in_order(cls, limits_s: tuple[float, float]) -> tuple[float, float]:
+        if limits_s[0] >= limits_s[1]:
+            raise ValueError(f"[{limits_s[0]:g}, {limits_s[1]:g}] is out of order; the first must be the smaller one")
+        return limits_s
 
 
 class Sensor(nn.Module):

@@ -175,19 +175,19 @@ class TwinSettings(Frozen):
         with concerning("mask_cells"):
             frame = self.frame_shape(mask_shape, scene_shape)
         with concerning("scene_px"):
-            _check_fits("twin.sensor.shape", "the frame", frame, self.sensor.shape)
+            _check_fits("sensor.shape", "the frame", frame, self.sensor.shape)
         cell_px = roads.mask.cell_px if roads else 1
         pixel_px = roads.scene.pixel_px if roads else 1
         mask_px = (mask_shape[0] * cell_px, mask_shape[1] * cell_px)
         view_px = (scene_shape[0] * pixel_px, scene_shape[1] * pixel_px)
         with concerning("mask_cells"):
-            _check_fits("twin.panel.shape", "the mask", mask_px, self.panel.shape)
+            _check_fits("panel.shape", "the mask", mask_px, self.panel.shape)
             if roads:
-                _check_same("twin.panel.stop_px", "the mask", mask_px, self.panel.stop_px or self.panel.shape)
+                _check_same("panel.stop_px", "the mask", mask_px, self.panel.stop_px or self.panel.shape)
         with concerning("scene_px"):
-            _check_fits("twin.monitor.shape", "the scene", view_px, self.monitor.shape)
+            _check_fits("monitor.shape", "the scene", view_px, self.monitor.shape)
             if roads:
-                _check_same("twin.monitor.view_px", "the scene", view_px, self.monitor.view_px or self.monitor.shape)
+                _check_same("monitor.view_px", "the scene", view_px, self.monitor.view_px or self.monitor.shape)
 
     def _check_diffraction(self) -> None:
         optics = self.optics
@@ -203,7 +203,7 @@ class TwinSettings(Frozen):
 def _check_fits(key: str, what: str, needed: tuple[int, int], there: tuple[int, int]) -> None:
     if needed[0] > there[0] or needed[1] > there[1]:
         raise BadInput(
-            f"{what} needs {_by(needed)} pixels, {key} of the rig is {_by(there)}; "
+            f"{what} needs {_by(needed)} pixels, {key} is {_by(there)} in the twin of the rig; "
             "use a smaller grid or a larger device"
         )
 
@@ -212,7 +212,7 @@ def _check_same(key: str, what: str, needed: tuple[int, int], there: tuple[int, 
     if needed != there:
         raise BadInput(
             f"{what} covers {_by(needed)} display pixels, but {_by(there)} pass light to the sensor; "
-            f"change the grid, or set {key} of the rig to [{needed[0]}, {needed[1]}]"
+            f"change the grid, or set {key} to [{needed[0]}, {needed[1]}] in the twin of the rig"
         )
 
 

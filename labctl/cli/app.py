@@ -37,7 +37,9 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change one value, e.g. steps.train.epochs=3 or rig.world.seed=7."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
-Wait = Annotated[float, typer.Option("--wait", metavar="SECONDS", help="How long to wait for a rig that is in use.")]
+Wait = Annotated[
+    float, typer.Option("--wait", min=0, metavar="SECONDS", help="How long to wait for a rig that is in use.")
+]
 
 
 @app.callback()

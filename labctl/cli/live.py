@@ -63,14 +63,16 @@ class LiveProgress:
             self._total = len(plan.steps)
             nature = "simulated" if plan.rig.simulated else "REAL HARDWARE"
             self.console.print(
-                f"{plan.protocol.name} on rig '{plan.rig.name}' ({nature}), {self._total} steps → {event['run']}"
+                f"{plan.protocol.name} on rig '{plan.rig.name}' ({nature}), {self._total} steps → {event['run']}",
+                markup=False,
+                soft_wrap=True,
             )
         elif kind == "step":
             self._see_step(event)
         elif kind == "progress":
             self._see_progress(event)
         elif kind == "log":
-            self.console.print(f"      {event['text']}", style="dim")
+            self.console.print(f"      {event['text']}", style="dim", markup=False, soft_wrap=True)
 
     def pause(self) -> None:
         """Take the bar away, so that a question can be asked."""
