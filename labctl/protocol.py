@@ -135,6 +135,8 @@ def load_protocol(path: Path, *, overrides: Sequence[str] = ()) -> Protocol:
 
 def parse_protocol(located: Located) -> Protocol:
     """Check a protocol that was read already."""
+    if isinstance(located.data, dict) and "twin" in located.data and "steps" not in located.data:
+        raise ConfigError([located.problem((), "this is a rig file, a protocol is needed; give the rig with --rig")])
     problems: list[Problem] = []
 
     def typed(group: str, *at: str) -> Any:

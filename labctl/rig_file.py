@@ -150,6 +150,8 @@ def load_rig(path: Path, *, overrides: Sequence[str] = (), prefix: str = "") -> 
 
 def parse_rig(located: Located) -> RigSpec:
     """Check a rig that was read already."""
+    if isinstance(located.data, dict) and "steps" in located.data and "twin" not in located.data:
+        raise ConfigError([located.problem((), "this is a protocol, a rig file is needed; run it with `labctl run`")])
     problems: list[Problem] = []
 
     def typed(group: str, *at: str) -> Any:

@@ -13,7 +13,7 @@ from labctl.steps import Estimate, Step, StepContext, StepResult, StepSetting
 from labctl.store import RunFolder
 from protocols import report_tables as tables
 from protocols.report_page import Picture, Section, Text, render
-from protocols.report_sections import PARTS
+from protocols.report_sections import PARTS, Part
 from protocols.report_tables import Evidence, FramePairs, Score
 
 
@@ -45,18 +45,17 @@ class Report(Step):
         return StepResult({"report": context.run_folder / "report.html"}, {"missing_parts": len(missing)})
 
 
-def write_report(run: RunFolder, figures: Path) -> list[str]:
-    """Write the report of a run folder in any state, and its figures into `figures`. Returns what could not be made."""
+def write_report(run: RunFolder, figures: Path, parts: Sequence[Part] = PARTS) -> list[str]:
+    """Write the report of a run folder in any state, its figures into `figures`; returns in words what is missing."""
     evidence = tables.read_evidence(run)
     pairs: dict[str, list[FramePairs]] = {}
-    sections, missing = [], list[str]()
-    for anchor, title, write in PARTS:
+    sections = []
+    for anchor, title, write in parts:
         section = Section(anchor, title)
         try:
             section.blocks.extend(write(evidence, pairs))
         except Exception as error:  # noqa: BLE001 - one part must not take the others with it; the page says what is missing
             reason = str(error) if isinstance(error, LabctlError) else f"{type(error).__name__}: {error}"
-            missing.append(f"report: '{title}' could not be made: {reason}")
             section.blocks.append(Text(f"This part could not be made: {reason}.", "missing"))
         if section.blocks:
             sections.append(section)
@@ -64,7 +63,8 @@ def write_report(run: RunFolder, figures: Path) -> list[str]:
     for picture in (block for section in sections for block in section.blocks if isinstance(block, Picture)):
         write_whole(figures / f"{picture.name}.png", picture.png)
     write_whole(run.report_file, render(sections, _title(evidence)))
-    return missing
+    missing = [(s.title, b.text) for s in sections for b in s.blocks if isinstance(b, Text) and b.kind == "missing"]
+    return [f"report, {title}: {text}" for title, text in missing]
 
 
 # The head of the page

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from labctl.durable import read_lines
+from labctl.errors import LabctlError
 from labctl.frames.ledger import read_capture
 from protocols import report_tables as tables
 from protocols.report_page import Block, Picture, Table, Text, short_name
@@ -69,10 +70,8 @@ def camera_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
         caption = (
             (
                 f"Mask as designed; levels sent to the SLM (gamma {roads.mask.gamma:g} taken out, "
-                f"{roads.mask.cell_px} panel "
-                "pixels per cell); shadow that a point of the scene casts on the sensor in the twin, in units of an "
-                "open "
-                "sensor pixel, each on its own scale"
+                f"{roads.mask.cell_px} panel pixels per cell); shadow that a point of the scene casts on the sensor "
+                "in the twin, in units of an open sensor pixel, each on its own scale"
                 + (f"; a white scene through the mask, measured on {where}" if whites_there else "")
                 + f". Seed {seed}."
             )
@@ -100,18 +99,23 @@ def scenes_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
     ]
     if not designs:
         return []
+    lost: list[Block] = []
     for design in designs:
-        pairs[design] = list(tables.frame_pairs(evidence, design))
+        try:
+            pairs[design] = list(tables.frame_pairs(evidence, design))
+        except LabctlError as error:  # a damaged capture of one design says nothing against the others
+            lost.append(Text(f"{design}: frames cannot be shown or compared: {error}.", "missing"))
+    designs = [design for design in designs if design in pairs]
+    if not designs:
+        return lost
     half, wanted = len(designs) > 1, {1: 6, 2: 4}.get(len(designs), 3)
     optics = evidence.rig.twin.optics
     names = evidence.data.class_names
     blocks: list[Block] = [
         Text(
-            "The same test scenes, from left to right: as shown, ideal (the twin without noise), simulated (with one "
-            "draw of "
-            "photon, dark and read noise), and captured. Within a row all three frames share one grey scale in DN, so "
-            "a "
-            "difference of exposure or black level is seen as such."
+            "The same test scenes, from left to right: as shown, ideal (the twin without noise), simulated (with "
+            "one draw of photon, dark and read noise), and captured. Within a row all three frames share one grey "
+            "scale in DN, so a difference of exposure or black level is seen as such."
         )
     ]
     for design in designs[:SHOWN_DESIGNS]:
@@ -135,7 +139,7 @@ def scenes_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
         blocks.append(Text(f"The other {len(designs) - SHOWN_DESIGNS} designs are left out here."))
     if not any(pair.captured is not None for own in pairs.values() for pair in own):
         blocks.append(Text("No capture has finished, so there are no captured frames.", "missing"))
-    return blocks
+    return blocks + lost
 
 
 def live_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
@@ -162,8 +166,8 @@ def live_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
             Table(
                 ["label", "frames kept", "mean (DN)"],
                 rows,
-                f"{made.instance.key}: live scenes presented by the "
-                f"operator; {refused} frames were refused and taken again.",
+                f"{made.instance.key}: live scenes presented by the operator; {refused} frames were refused and "
+                "taken again.",
             )
         )
         first = {
@@ -224,25 +228,21 @@ def gap_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
             "scenes × seeds",
         ],
         rows,
-        f"Captured against noise-free simulated frames of the same test scenes, over all pixels; percent of full scale "
-        f"({sensor.top_dn} DN). Real captures have another mean and another contrast than their simulation, hence "
-        "both stand "
-        "here as they are. Exposure times differ because each side exposes a white scene to its own fill; those of "
-        "the first "
-        "seed are given. “After gain and offset”: what is left once one gain and one offset bring the captured frames "
-        "nearest "
-        "to the simulated ones, so what no normalisation can take away. “Noise alone”: the RMS that simulated noise "
-        "adds to "
-        "the same frames; a perfect model would still differ by about so much. “Light”: mean signal above the "
-        "data-sheet "
-        f"black level ({sensor.black_level_dn:g} DN) divided by the exposure time, rig to simulation.",
+        "Captured against noise-free simulated frames of the same test scenes, over all pixels; percent of full "
+        f"scale ({sensor.top_dn} DN). Real captures have another mean and another contrast than their simulation, "
+        "hence both stand here as they are. Exposure times differ because each side exposes a white scene to its "
+        "own fill; those of the first seed are given. “After gain and offset”: what is left once one gain and one "
+        "offset bring the captured frames nearest to the simulated ones, so what no normalisation can take away. "
+        "“Noise alone”: the RMS that simulated noise adds to the same frames; a perfect model would still differ by "
+        f"about so much. “Light”: mean signal above the data-sheet black level ({sensor.black_level_dn:g} DN) "
+        "divided by the exposure time, rig to simulation.",
     )
     seed = next(iter(with_captures.values()))[0].seed
     picture = Picture(
         "histograms",
         histogram_figure(shown, sensor.top_dn),
-        "Pixel values of the compared frames, simulated "
-        f"without noise and captured, seed {seed}. Vertical lines: means.",
+        f"Pixel values of the compared frames, simulated without noise and captured, seed {seed}. Vertical lines: "
+        "means.",
     )
     found = tables.scores(evidence)
     told = [(design, tables.changes(found, design)) for design in with_captures]

@@ -73,15 +73,16 @@ def _accuracy(evidence: Evidence, pairs: Pairs) -> list[Block]:
             rows,
             f"Test accuracy, {over}, with 95 % bootstrap intervals over test items. The interval says how these "
             "trained cameras would do on other items of the same kind; what other training seeds would bring is not "
-            "in it. It has no width where every answer was right. Intervals wider than 10 points are written without "
-            "decimals. Majority: always naming the most frequent training class. Aperture: mean transmittance of the "
-            "mask; light: what passes it after panel and optics, against the open mask. Blurriness: 0 sharp to 1 "
-            "[Crete et al. 2007], with noise; noise looks sharp, so the noise-free value stands beside it.",
+            "in it. It has no width where every answer was right. Intervals wider than 10 points are written "
+            "without decimals. Majority: always naming the most frequent training class. Aperture: mean "
+            "transmittance of the mask; light: what passes it after panel and optics, against the open mask. "
+            "Blurriness: 0 sharp to 1 [Crete et al. 2007], with noise; noise looks sharp, so the noise-free value "
+            "stands beside it.",
         ),
         Picture(
             "accuracy",
             accuracy_figure(dots, majority),
-            "Test accuracy by design. Marks are means over seeds, bars "
+            "Test accuracy by design. Bars are "
             "95 % intervals" + (", small dots single seeds" if len(seeds) > 1 else "") + "; dashed: majority baseline.",
         ),
     ]
@@ -97,10 +98,10 @@ def _accuracy(evidence: Evidence, pairs: Pairs) -> list[Block]:
             Table(
                 ["design", *words, "paired items"],
                 rows,
-                "Differences of accuracy in percentage points, with "
-                "95 % intervals. Paired: both stages answered the same test items of the same seed. Lost: as "
-                "captured minus simulated. Regained: after fine-tuning minus as captured. Left: after "
-                "fine-tuning minus simulated. An interval that holds 0 does not show a difference.",
+                "Differences of accuracy in percentage points, with 95 % intervals. Paired: both stages answered "
+                "the same test items of the same seed. Lost: as captured minus simulated. Regained: after "
+                "fine-tuning minus as captured. Left: after fine-tuning minus simulated. An interval that holds 0 "
+                "does not show a difference.",
             )
         )
     return blocks
@@ -121,9 +122,8 @@ def _meaning(evidence: Evidence) -> str:
     rig, name = evidence.rig, evidence.rig.name
     if not rig.simulated:
         return (
-            f"“Simulated” is measured in the twin, the model of rig {name} that training uses. “Captured” is measured "
-            "by "
-            f"the camera of the REAL rig {name}."
+            f"“Simulated” is measured in the twin, the model of rig {name} that training uses. “Captured” is "
+            f"measured by the camera of the REAL rig {name}."
         )
     world = getattr(rig.world, "type", None)
     truth = {
@@ -132,8 +132,7 @@ def _meaning(evidence: Evidence) -> str:
     }.get(str(world), f"whose world is '{world}'")
     return (
         f"No light was involved: “captured” means measured on the simulated rig '{name}', {truth}. “Simulated” is "
-        "measured "
-        "in the twin that training uses; “fine-tuned” after learning on from captured training frames."
+        "measured in the twin that training uses; “fine-tuned” after learning on from captured training frames."
     )
 
 
@@ -215,9 +214,8 @@ def _confusion(evidence: Evidence, pairs: Pairs) -> list[Block]:
         part = {title: matrices[title] for title in titles[start : start + step]}
         caption = (
             (
-                "How test items of each class were answered, in percent of the class, all seeds together; empty cells "
-                "never "
-                "occurred."
+                "How test items of each class were answered, in percent of the class, all seeds together; empty "
+                "cells never occurred."
             )
             if start == 0
             else "More designs, as above."
@@ -289,7 +287,10 @@ def _provenance(evidence: Evidence, pairs: Pairs) -> list[Block]:
     return blocks
 
 
-PARTS: tuple[tuple[str, str, Callable[[Evidence, Pairs], list[Block]]], ...] = (
+Part = tuple[str, str, Callable[[Evidence, Pairs], list[Block]]]
+"""Anchor, title and the function that writes a section."""
+
+PARTS: tuple[Part, ...] = (
     ("accuracy", "Accuracy", _accuracy),
     ("camera", "The camera", camera_section),
     ("scenes", "What it sees", scenes_section),

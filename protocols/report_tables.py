@@ -139,7 +139,8 @@ class Score:
     @cached_property
     def interval(self) -> Interval:
         """Accuracy over seeds with its 95 % interval."""
-        return accuracy_interval([self.answers[seed].correct for seed in sorted(self.answers)])
+        in_order = [self.answers[seed] for seed in sorted(self.answers)]
+        return accuracy_interval([answers.correct[np.argsort(answers.sample_ids)] for answers in in_order])
 
     def mean(self, name: str) -> float | None:
         """Mean over seeds of a metric of the step, None where no seed has it."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
@@ -133,7 +134,7 @@ class World:
 
         Frame by frame in float64, so that a batch equals its exposures one by one, bit for bit.
         """
-        with torch.no_grad():
+        with torch.no_grad(), _one_thread():
             return np.concatenate([self._frame(shot) for shot in shots])
 
     def _frame(self, shot: Shot) -> npt.NDArray[np.uint16]:
@@ -166,6 +167,17 @@ class World:
         picture = centred_view(torch.from_numpy(levels), view).to(torch.float64)
         radiance = monitor_radiance(picture, gamma=monitor.gamma, contrast=monitor.contrast)
         return scene_pixels(radiance[None, None], pixel_px)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Single frames are too small to share out: on a busy computer, threads waiting for each other cost 20-fold."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _mean_levels(shown: Shown, exposure_s: float, response_s: float) -> npt.NDArray[Any]:

@@ -96,7 +96,7 @@ class LiveProgress:
             self._number += 1
             self.console.print(f"{mark} {self._number:>3}/{self._total} {event['key']}  [dim]finished earlier[/]")
             return
-        numbers = "  ".join(f"{name} {_short(value)}" for name, value in _headline(event["metrics"]).items())
+        numbers = _headline(event["metrics"])
         self.console.print(
             f"{mark} {self._number:>3}/{self._total} {event['key']}  [dim]{event['seconds']:.1f} s[/]  {numbers}"
         )
@@ -147,11 +147,14 @@ def ask_on_terminal(live: LiveProgress) -> Callable[[str, tuple[str, ...]], str]
     return ask
 
 
-HEADLINES = ("accuracy", "accuracy_low", "accuracy_high", "frames", "loss", "aperture_ratio")
+HEADLINES = ("frames", "exposure_s", "loss", "val_accuracy", "aperture_ratio")
 
 
-def _headline(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: metrics[name] for name in HEADLINES if metrics.get(name) is not None}
+def _headline(metrics: Mapping[str, Any]) -> str:
+    if "accuracy_low" in metrics:
+        low, high = metrics["accuracy_low"], metrics["accuracy_high"]
+        return f"accuracy {metrics['accuracy']:.3f} \\[{low:.3f}, {high:.3f}]"
+    return "  ".join(f"{name} {_short(metrics[name])}" for name in HEADLINES if metrics.get(name) is not None)
 
 
 def _short(value: Any) -> str:

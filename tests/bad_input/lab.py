@@ -21,14 +21,14 @@ RUN = ("run", PROTOCOL, "--out", "out/run")
 
 @dataclass(frozen=True)
 class Case:
-    """One mistake: what is written or typed, and the start of the line and the words that must answer it.
+    """One mistake: what is written or typed, and what must be said of it, place and path first.
 
     protocol, rig: lines after the `extends:` line of p.yaml and of bench.yaml, so they start at line 2.
     raw: a whole file in place of p.yaml or bench.yaml. make: prepares the folder.
     """
 
     name: str
-    said: tuple[str, ...]
+    said: str
     protocol: str = ""
     rig: str = ""
     raw: tuple[str, str] | None = None

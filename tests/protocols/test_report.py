@@ -1,4 +1,4 @@
-"""The report of a run: it tells what the files of the run say, needs nothing from outside, and copes with what is missing."""
+"""The report of a run: it tells what the files say, needs nothing from outside, and copes with what is missing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from protocols import report_tables as tables
 from protocols.metrics import Interval
 from protocols.report import write_report
 from protocols.report_page import Section, Table, Text, render
+from protocols.report_sections import PARTS
 
 SMALL = {
     "scene_px": [24, 24],
@@ -31,7 +31,13 @@ SMALL = {
     "steps.capture.val": 10,
     "steps.capture.test": 60,
     "steps.finetune.epochs": 1,
-}
+    "steps.live": {
+        "type": "operator", "prompt": "Stand there", "labels": ["left", "right"], "mask": "${steps.train.mask}",
+        "exposure_s": 0.01,
+    },
+    "rig.twin.panel.stop_px": [32, 32],
+    "rig.twin.monitor.view_px": [24, 24],
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +47,8 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     configs = Path(__file__).parents[2] / "configs"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LABCTL_STATE", str(folder / "state"))
-        rig = {"rig.twin.panel.stop_px": [32, 32], "rig.twin.monitor.view_px": [24, 24]}
         run = labctl.run_protocol(
-            configs / "protocols" / "quickstart.yaml", rig="as-built", out=folder / "run", set={**SMALL, **rig}
+            configs / "protocols" / "quickstart.yaml", rig="as-built", out=folder / "run", set=SMALL, ask=said_yes
         )
         assert run.status == "finished", run.outcome
         yield run.path
@@ -55,8 +60,13 @@ def run(finished_run: Path, tmp_path: Path) -> RunFolder:
     return RunFolder(Path(shutil.copytree(finished_run, tmp_path / "run")))
 
 
-def page_of(run: RunFolder) -> str:
-    write_report(run, run.path / "figures")
+def said_yes(question: str, allowed: tuple[str, ...]) -> str:
+    return allowed[0]
+
+
+def page_of(run: RunFolder, *anchors: str) -> str:
+    """The page with these parts only."""
+    write_report(run, run.path / "figures", [part for part in PARTS if part[0] in anchors])
     return run.report_file.read_text()
 
 
@@ -103,19 +113,19 @@ def test_all_parts_of_a_whole_run_are_there(finished_run: Path) -> None:
     assert RunFolder(finished_run).summary()["metrics"]["report"] == {"missing_parts": 0}
     for title in ("Accuracy", "The camera", "What it sees", "From simulation to the rig", "Training", "Provenance"):
         assert f"<h2>{title}</h2>" in page
-    assert "finished: all 14 steps" in page
+    assert "finished: all 16 steps" in page
     assert "captured” means measured on the simulated rig &#39;as-built&#39;" in page
     assert RunFolder(finished_run).summary()["rig_hash"][:16] in page
 
 
 def test_a_run_without_evaluation_says_so_and_gives_no_accuracy(run: RunFolder) -> None:
     without_steps(run, "evaluate")
-    page = page_of(run)
+    page = page_of(run, "accuracy", "confusion", "timing")
     assert "without an evaluation" in page
     assert "No evaluation has finished" in page
-    assert "incomplete: 8 of 14 steps finished" in page
+    assert "incomplete: 10 of 16 steps finished" in page
     assert "test items" not in page
-    assert "From simulation to the rig" in page
+    assert "<h2>Confusion</h2>" not in page
 
 
 def test_missing_captures_leave_the_simulated_part_and_no_gap(run: RunFolder) -> None:
@@ -125,7 +135,7 @@ def test_missing_captures_leave_the_simulated_part_and_no_gap(run: RunFolder) ->
         if row["name"].startswith(("captured/", "finetuned/")):
             row.update(status="waiting", outputs={}, metrics={})
     write_json(run.summary_file, summary)
-    page = page_of(run)
+    page = page_of(run, "accuracy", "scenes", "gap")
     assert "No capture has finished" in page
     assert "From simulation to the rig" not in page
     assert "as captured (" not in page
@@ -138,21 +148,19 @@ def test_a_damaged_capture_is_named_and_not_compared(run: RunFolder) -> None:
     content = bytearray(raw.read_bytes())
     content[100] ^= 0xFF
     raw.write_bytes(content)
-    missing = write_report(run, run.path / "figures")
-    page = run.report_file.read_text()
-    assert any("checksum" in text for text in missing)
+    page = page_of(run, "scenes", "gap", "timing")
     assert "does not match its checksum" in page
     assert "RMS difference" not in page
-    assert "<h2>Accuracy</h2>" in page
+    assert "<h2>Timing</h2>" in page
 
 
 def test_predictions_that_do_not_fit_the_evaluation_are_refused(run: RunFolder) -> None:
     path = next(run.artifacts.glob("finetuned/**/predictions.npz"))
     with np.load(path) as file:
         np.savez(path, **{name: file[name][:-1] for name in ("label", "predicted", "sample_id")})
-    missing = write_report(run, run.path / "figures")
+    missing = write_report(run, run.path / "figures", [part for part in PARTS if part[0] == "accuracy"])
     assert any("does not hold the items" in text for text in missing)
-    assert "test items" not in run.report_file.read_text()
+    assert "<table" not in run.report_file.read_text()
 
 
 def test_a_failed_run_is_never_called_finished(run: RunFolder) -> None:
@@ -160,26 +168,28 @@ def test_a_failed_run_is_never_called_finished(run: RunFolder) -> None:
     summary.update(status="failed", reason="the lamp is <gone>")
     write_json(run.summary_file, summary)
     page = page_of(run)
-    assert "failed: 14 of 14 steps finished; the lamp is &lt;gone&gt;" in page
+    assert "failed: 16 of 16 steps finished; the lamp is &lt;gone&gt;" in page
     assert "finished: all" not in page
 
 
-def test_live_frames_of_an_operator_are_shown_by_label(tmp_path: Path) -> None:
-    configs = Path(__file__).parents[2] / "configs"
+def test_live_frames_of_an_operator_are_counted_by_label(finished_run: Path) -> None:
+    page = (finished_run / "report.html").read_text()
+    assert "live scenes presented by the operator; 0 frames were refused" in page
+    assert re.search(r"<td>left</td><td>1</td><td>\d+</td>", page)
+    assert (finished_run / "artifacts" / "report" / "live-live-learned-seed0.png").is_file()
+
+
+def test_a_protocol_without_data_or_designs_has_a_report_too(tmp_path: Path, configs: Path) -> None:
     protocol = tmp_path / "protocol.yaml"
-    steps: dict[str, Any] = {
-        "ready": {"type": "operator", "prompt": "Close the curtain"},
-        "report": {"type": "report"},
-    }
+    steps = {"ready": {"type": "operator", "prompt": "Close the <curtain>"}}
     protocol.write_text(json.dumps({"version": 1, "name": "asked", "steps": steps}))
-    run = labctl.run_protocol(
-        protocol, rig=configs / "rigs" / "as-built.yaml", out=tmp_path / "run", ask=lambda question, allowed: allowed[0]
-    )
-    assert run.status == "finished", run.outcome
+    rig = configs / "rigs" / "as-built.yaml"
+    run = labctl.run_protocol(protocol, rig=rig, out=tmp_path / "run", ask=said_yes)
+    missing = write_report(run.folder, run.path / "figures")
     page = (run.path / "report.html").read_text()
-    assert "Close the curtain" in page
-    assert "could not be made" not in page
+    assert "Close the &lt;curtain&gt;" in page
     assert "The rig was not opened in this run." in page
+    assert missing == ["report, Accuracy: No evaluation has finished, so there is no accuracy to tell."]
 
 
 def test_differences_are_paired_by_sample_and_not_by_place(run: RunFolder) -> None:

@@ -1,0 +1,100 @@
+"""Mistakes in what `data:` names, and the data sets to make them with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.bad_input.lab import Case
+
+NPZ = "data: {type: npz, path: d.npz}"
+FOLDER = "data: {type: folder, path: pics}"
+
+
+def pictures(folder: Path, corrupt: int) -> None:
+    """Two classes of twelve pictures each below `pics`, the first `corrupt` of class `a` cut short."""
+    rng = np.random.default_rng(0)
+    for label in ("a", "b"):
+        (folder / "pics" / label).mkdir(parents=True)
+        for index in range(12):
+            path = folder / "pics" / label / f"{index:02}.png"
+            Image.fromarray(rng.integers(0, 255, (16, 16), dtype=np.uint8)).save(path)
+            if label == "a" and index < corrupt:
+                path.write_bytes(path.read_bytes()[:90])
+
+
+def npz(folder: Path, **changes: object) -> None:
+    """`d.npz` of twenty pictures, two people, three splits; a change of None leaves a key out."""
+    rng = np.random.default_rng(0)
+    arrays: dict[str, object] = {
+        "images": rng.integers(0, 255, (20, 16, 16), dtype=np.uint8),
+        "identity": np.arange(20) % 2,
+        "split": np.repeat([0, 1, 2, 0, 2], 4),
+    }
+    chosen = {key: value for key, value in {**arrays, **changes}.items() if value is not None}
+    np.savez(folder / "d.npz", **chosen)  # type: ignore[arg-type]
+
+
+DATA_CASES = [
+    # --- data
+    Case(
+        "data file missing",
+        "p.yaml:2:25: data.path: npz file 'd.npz' does not exist; give the path of an npz file",
+        NPZ,
+    ),
+    Case(
+        "data is no npz",
+        "p.yaml:2:25: data.path: 'd.npz' is no npz file, or damaged (File is not a zip file); write it with",
+        NPZ,
+        make=lambda folder: (folder / "d.npz").write_text("hello") and None,
+    ),
+    Case(
+        "npz without keys",
+        "p.yaml:2:25: data.path: npz file 'd.npz' lacks 'identity', 'split'; found 'images'; write these too",
+        NPZ,
+        make=lambda folder: npz(folder, identity=None, split=None),
+    ),
+    Case(
+        "npz without test split",
+        "p.yaml:2:25: data.path: npz file 'd.npz' has no test picture of '0', '1'; every identity needs at",
+        NPZ,
+        make=lambda folder: npz(folder, split=np.repeat([0, 1], 10)),
+    ),
+    Case(
+        "npz out of range",
+        "p.yaml:2:25: data.path: npz file 'd.npz': picture 0 spans 255..255; 0..1 is allowed for float",
+        NPZ,
+        make=lambda folder: npz(folder, images=np.full((20, 16, 16), 255.0)),
+    ),
+    Case(
+        "picture folder missing",
+        "p.yaml:2:28: data.path: picture folder 'pics' does not exist; give a folder that holds one folder",
+        FOLDER,
+    ),
+    Case(
+        "picture folder without classes",
+        "p.yaml:2:28: data.path: folder 'pics' holds no class folders; put each class into a folder of its",
+        FOLDER,
+        make=lambda folder: (folder / "pics").mkdir(),
+    ),
+    Case(
+        "corrupt pictures",
+        "p.yaml:2:28: data.path: picture folder 'pics': 2 of 24 pictures cannot be read: 'a/00.png': image",
+        FOLDER,
+        make=lambda folder: pictures(folder, 2),
+    ),
+    Case(
+        "corrupt pictures skipped until a class is empty",
+        "p.yaml:2:28: data.path: picture folder 'pics': too few readable pictures are left, 'a: 0';",
+        "data: {type: folder, path: pics, corrupt: skip}",
+        make=lambda folder: pictures(folder, 12),
+    ),
+    Case(
+        "too many asked of each person",
+        "p.yaml:2:25: data.path: npz file 'd.npz' has 0 of 2 identities with min_per_identity = 11 or more;",
+        "data: {type: npz, path: d.npz, min_per_identity: 11}",
+        make=npz,
+    ),
+]
