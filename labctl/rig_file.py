@@ -136,7 +136,8 @@ class RigSpec:
             has = ", ".join(self.devices) or "none"
             raise BadInput(
                 f"{who} needs the device{'s' if len(missing) > 1 else ''} {', '.join(missing)}, "
-                f"which rig '{self.name}' does not have; its devices are {has}"
+                f"which rig '{self.name}' does not have; "
+                f"its devices are {has}; add it or use another rig"
             )
 
 

@@ -212,7 +212,8 @@ class Runner:
                 self._rig = rig
             if rig.recovered_from is not None:
                 last = rig.recovered_from
-                text = f"process {last.pid} (since {last.since}) died holding the rig; it was made safe first"
+                died = f"process {last.pid} (since {last.since}) died holding the rig"
+                text = f"{died}; it was made safe before anything else"
                 self._rig_notes.append(text)
                 self._observers.see({"kind": "log", "text": text})
                 self._documents.event(

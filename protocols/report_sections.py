@@ -82,8 +82,9 @@ def _accuracy(evidence: Evidence, pairs: Pairs) -> list[Block]:
         Picture(
             "accuracy",
             accuracy_figure(dots, majority),
-            "Test accuracy by design. Bars are "
-            "95 % intervals" + (", small dots single seeds" if len(seeds) > 1 else "") + "; dashed: majority baseline.",
+            "Test accuracy by design. Bars are 95 % intervals"
+            + (", small dots single seeds" if len(seeds) > 1 else "")
+            + "; dashed: majority baseline.",
         ),
     ]
     told = {design: tables.changes(found, design) for design in designs}

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -161,6 +162,23 @@ def test_predictions_that_do_not_fit_the_evaluation_are_refused(run: RunFolder) 
     missing = write_report(run, run.path / "figures", [part for part in PARTS if part[0] == "accuracy"])
     assert any("does not hold the items" in text for text in missing)
     assert "<table" not in run.report_file.read_text()
+
+
+def test_many_classes_give_the_most_frequent_mistakes_instead_of_a_matrix(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protocols.report_sections.MAX_CLASSES", 5)
+    page = page_of(run, "confusion")
+    last = tables.scores(tables.read_evidence(run))[-1]
+    wrong = Counter(
+        (int(true), int(said))
+        for answers in last.answers.values()
+        for true, said in zip(answers.labels, answers.predicted, strict=True)
+        if true != said
+    )
+    assert f" ({wrong.most_common(1)[0][1]}×)" in page
+    assert "A matrix of 10 classes could not be read" in page
+    assert "data:image" not in page
 
 
 def test_a_failed_run_is_never_called_finished(run: RunFolder) -> None:
