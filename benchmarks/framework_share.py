@@ -97,7 +97,7 @@ def main() -> None:
         began = time.perf_counter()
         run = labctl.run_protocol(QUICKSTART, out=f"{folder}/single")
         single = time.perf_counter() - began
-        assert run.status == "finished", run.outcome  # noqa: S101
+        assert run.status == "finished", run.outcome
     seconds = dict(clock.seconds)
     own = single - sum(seconds.values()) + seconds.pop("framework", 0.0)
     rows = {"imports of heavy packages (one process)": imports, **seconds, "framework, in the steps": own}

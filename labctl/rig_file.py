@@ -200,9 +200,7 @@ def find_rig(name: str, *, beside: Path | None = None) -> Path:
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
     known = sorted({path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.yaml")})
-    raise BadInput(
-        f"there is no rig '{name}'; {one_of(name, known)}, or the path of a .yaml file"
-    )
+    raise BadInput(f"there is no rig '{name}'; {one_of(name, known)}, or the path of a .yaml file")
 
 
 def shipped_configs() -> list[Path]:

@@ -12,7 +12,7 @@ from labctl import __version__
 from labctl.child_step import input_paths, relative_outputs
 from labctl.documents import DocumentLog
 from labctl.durable import write_json
-from labctl.errors import BadInput, ExitCode, HardwareError, LabctlError, RunFailed, Stopped
+from labctl.errors import ExitCode, HardwareError, LabctlError, RunFailed, Stopped
 from labctl.interrupts import Interrupts, StopLevel
 from labctl.journal import Entry, Journal
 from labctl.observers import Observers
@@ -87,7 +87,9 @@ class Runner:
         except Stopped as stopped:
             status, reason, code = "stopped", self._interrupts.reason or str(stopped), ExitCode.STOPPED
         except LabctlError as error:
-            status, reason, code = "failed", str(error), ExitCode(error.exit_code)
+            # Exit code 2 says that nothing was created, see docs/decisions/0003; here a run folder exists.
+            code = ExitCode.HARDWARE if isinstance(error, HardwareError) else ExitCode.RUN_FAILED
+            status, reason = "failed", str(error)
         except Exception as error:  # noqa: BLE001 - a step of a plug-in may raise anything; the run must end in order
             status, reason, code = "failed", f"{type(error).__name__}: {error}", ExitCode.RUN_FAILED
         with self._interrupts.cleaning_up():
@@ -319,5 +321,5 @@ def versions() -> dict[str, str]:
 
 
 def _error_of(message: Mapping[str, Any]) -> LabctlError:
-    kinds: dict[int, type[LabctlError]] = {ExitCode.HARDWARE: HardwareError, ExitCode.BAD_INPUT: BadInput}
-    return kinds.get(message["exit_code"], RunFailed)(message["text"])
+    kind = HardwareError if message["exit_code"] == ExitCode.HARDWARE else RunFailed
+    return kind(message["text"])

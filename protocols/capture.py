@@ -20,7 +20,7 @@ from labctl.exposure import Exposure, FloatArray, Frames, still_plan
 from labctl.frames.ledger import FrameLedger, read_capture
 from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Role, Source, Step, StepContext, StepResult, StepSetting
-from protocols.exposure_search import search_exposure
+from protocols.exposure_search import Pilot, search_exposure
 from protocols.fit import check_exposure, check_fit, check_instruments
 from protocols.keys import EXPOSURES_PER_STEP, first_exposure_id
 from protocols.scenes import load_scenes
@@ -72,8 +72,8 @@ class Capture(Step):
 
     exposure_s: Annotated[float, Gt(0), Le(60)] | Literal["auto"] = "auto"
 
-    fill: Annotated[float, Gt(0), Le(0.98)] = 0.85
-    """With `auto`: the share of full scale that the brightest pixel of a white scene reaches."""
+    fill: Annotated[float, Gt(0), Le(0.98)] = 0.9
+    """With `auto`: the share of full scale that a white scene reaches. As in `train`, so that both frames are alike."""
 
     repeats: Annotated[int, Ge(1), Le(1000)] = 1
     """Frames per scene; they are averaged when learned from."""
@@ -213,19 +213,29 @@ class Capture(Step):
 def white_exposure(
     rig: Rig, mask: FloatArray, scene_px: tuple[int, int], roi: tuple[int, int], fill: float, *, first_id: int
 ) -> float:
-    """Exposure time at which a white scene through `mask` reaches `fill` of full scale at its brightest pixel."""
+    """Exposure time at which a white scene through `mask` stands at `fill` between black and full scale.
+
+    The level is the mean of the middle of the frame: a peak would grow with noise and hot pixels, and give another
+    exposure than the twin would.
+    """
     camera = rig.devices().camera
     used = iter(range(first_id, first_id + EXPOSURES_PER_STEP // 4))
 
-    def pilot(level: float, exposure_s: float) -> npt.NDArray[np.uint16]:
+    def frame(level: float, exposure_s: float) -> npt.NDArray[np.uint16]:
         scene = np.full((1, 1, *scene_px), level, dtype=np.float32)
         plan = still_plan(scene, mask, Exposure(exposure_s=exposure_s, roi=roi), exposure_ids=[next(used)])
-        return rig.expose(plan).pixels
+        return rig.expose(plan).pixels[0, 0]
 
-    dark = float(pilot(0.0, camera.exposure_limits_s[0]).mean())
+    def pilot(exposure_s: float) -> Pilot:
+        pixels = frame(1.0, exposure_s)
+        rows, columns = pixels.shape
+        middle = pixels[rows // 4 : rows - rows // 4, columns // 4 : columns - columns // 4]
+        return Pilot(float(middle.mean()), float(pixels.max()))
+
+    dark = float(frame(0.0, camera.exposure_limits_s[0]).mean())
     return search_exposure(
-        lambda exposure_s: float(pilot(1.0, exposure_s).max()),
-        target_dn=fill * camera.saturation_dn,
+        pilot,
+        target_dn=dark + fill * (camera.saturation_dn - dark),
         dark_dn=dark,
         top_dn=camera.saturation_dn,
         limits_s=camera.exposure_limits_s,

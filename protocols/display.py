@@ -32,8 +32,8 @@ class ShowMask(Step):
     mask: Annotated[Reference, OutputKind("mask")]
     """What to show."""
 
-    fill: Annotated[float, Gt(0), Le(0.98)] = 0.85
-    """The share of full scale that the brightest pixel of the white frame reaches."""
+    fill: Annotated[float, Gt(0), Le(0.98)] = 0.9
+    """The share of full scale that the white frame reaches."""
 
     def check(self, setting: StepSetting) -> None:
         """Mask, scene and rig must fit."""

@@ -116,9 +116,7 @@ def run_loop(
         sums.right += int(right.sum())
         sums.seen += len(indices)
         if not math.isfinite(sums.loss):
-            raise RunFailed(
-                f"the loss became {sums.loss} at step {step}; lower the rate, or look at the frames it saw"
-            )
+            raise RunFailed(f"the loss became {sums.loss} at step {step}; lower the rate, or look at the frames it saw")
         epoch, place = divmod(step + 1, schedule.steps_per_epoch)
         if place == 0:
             last = {"loss": sums.loss / sums.seen, "train_accuracy": sums.right / sums.seen, **validate()}

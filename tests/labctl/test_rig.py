@@ -112,7 +112,7 @@ def test_a_rig_that_fails_to_open_lets_go_of_its_lock(monkeypatch: pytest.Monkey
 
 def _context() -> OpenContext:
     spec = load_rig(find_rig("sim"))
-    world = spec.world.make(spec.twin, spec.roads, Path("."))
+    world = spec.world.make(spec.twin, spec.roads, Path())
     return OpenContext("camera", "sim", world)
 
 
@@ -161,9 +161,7 @@ def test_an_unknown_rig_name_lists_the_known_ones() -> None:
 
 def test_all_problems_of_a_rig_are_told_at_once(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
-    path.write_text(
-        f"extends: {find_rig('sim').absolute()}\nname: bad\nlight_path: simulatd\nsafe_order: [lamp]\n"
-    )
+    path.write_text(f"extends: {find_rig('sim').absolute()}\nname: bad\nlight_path: simulatd\nsafe_order: [lamp]\n")
     with pytest.raises(ConfigError) as raised:
         load_rig(path)
     text = str(raised.value)

@@ -81,12 +81,8 @@ def test_the_run_log_is_valid_event_model_documents(finished: labctl.api.Run) ->
     assert documents[-1]["doc"]["exit_status"] == "success"
 
 
-def test_the_resolved_protocol_and_rig_run_again_to_the_same_numbers(
-    finished: labctl.api.Run, tmp_path: Path
-) -> None:
-    again = labctl.run_protocol(
-        finished.path / "protocol.yaml", rig=finished.path / "rig.yaml", out=tmp_path / "again"
-    )
+def test_the_resolved_protocol_and_rig_run_again_to_the_same_numbers(finished: labctl.api.Run, tmp_path: Path) -> None:
+    again = labctl.run_protocol(finished.path / "protocol.yaml", rig=finished.path / "rig.yaml", out=tmp_path / "again")
     assert again.metrics == finished.metrics
     assert summary_of(again)["protocol_hash"] == summary_of(finished)["protocol_hash"]
     assert [s["hash"] for s in summary_of(again)["steps"]] == [s["hash"] for s in summary_of(finished)["steps"]]

@@ -100,7 +100,10 @@ def test_what_an_operator_step_cannot_do_is_said_before(
 ) -> None:
     with pytest.raises(ConfigError, match=text):
         labctl.run_protocol(
-            protocol(tmp_path), rig=rig_without_scene(tmp_path, configs), out=tmp_path / "run", set=change,
+            protocol(tmp_path),
+            rig=rig_without_scene(tmp_path, configs),
+            out=tmp_path / "run",
+            set=change,
             ask=Person(),
         )
     assert not (tmp_path / "run").exists()

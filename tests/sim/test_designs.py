@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import MASK, SCENE, nominal_twin
 
 from labctl.errors import BadInput
 from sim.designs.learned import Learned
 from sim.designs.masks import Disc, Open, Pinhole, Random
+from tests.sim.conftest import MASK, SCENE, nominal_twin
 
 ALL = [Pinhole(), Disc(), Open(), Random(), Learned(), Learned(binary=False), Learned(start="closed")]
 

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from conftest import FRAME, open_devices
 
 from labctl.devices import Camera, Display, Instrument, OpenContext
 from labctl.errors import BadInput, DeviceTimeout, HardwareError, InterlockError
@@ -16,6 +15,7 @@ from sim.devices import (
     SimulatedPanelSettings,
 )
 from sim.world import NominalWorldSettings
+from tests.sim.conftest import FRAME, open_devices
 
 PICTURE = np.full((256, 256), 200, dtype=np.uint8)
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import scipy.signal
 import torch
-from conftest import FRAME, MASK, SCENE, nominal_twin
 from torch import nn
 
 from labctl.errors import BadInput
@@ -15,6 +14,7 @@ from labctl.roads import MonitorRoad, PanelRoad, Roads
 from sim.designs.masks import Disc
 from sim.noise import TorchDraws
 from sim.twin import Twin
+from tests.sim.conftest import FRAME, MASK, SCENE, nominal_twin
 
 DOUBLE = torch.float64
 MOVED = {"shift_px": (1.3, -0.8), "rotation_deg": 1.1, "scale": 1.02, "blur_px": 0.6}

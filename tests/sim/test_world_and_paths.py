@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import FRAME, MASK, SCENE, nominal_twin, open_devices
 
 from labctl.errors import BadInput
 from labctl.exposure import Exposure, ExposurePlan, Frames, join_frames, still_plan
@@ -13,6 +12,7 @@ from labctl.light_path import LightPath, RigDevices, SequencedLightPath
 from labctl.roads import DevicePlan, to_device_plan
 from sim.light_path import BLOCK, SimulatedLightPath
 from sim.world import AsBuiltWorldSettings, NominalWorldSettings
+from tests.sim.conftest import FRAME, MASK, SCENE, nominal_twin, open_devices
 
 EXPOSURE = Exposure(exposure_s=0.0015, roi=FRAME)
 RANGES = {

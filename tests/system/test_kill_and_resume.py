@@ -15,7 +15,6 @@ from tests.system.conftest import CAPTURE, Session
 pytestmark = pytest.mark.slow
 
 
-
 def test_a_run_killed_in_training_and_in_capture_resumes_to_the_same_pixels_and_metrics(
     protocol: Path, labctl: Callable[..., Session], tmp_path: Path
 ) -> None:
