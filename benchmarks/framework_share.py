@@ -1,4 +1,4 @@
-"""How much of the quickstart's time is the framework's own: everything but imports, data, training, optics, metrics, report.
+"""How much of the quickstart's time is the framework's own, and not imports, data, training, optics, metrics, report.
 
     python benchmarks/framework_share.py
 

@@ -23,7 +23,7 @@ from labctl.steps import Estimate, Role, Source, Step, StepContext, StepResult, 
 from protocols.exposure_search import Pilot, search_exposure
 from protocols.fit import check_exposure, check_fit, check_instruments
 from protocols.keys import EXPOSURES_PER_STEP, first_exposure_id
-from protocols.scenes import load_scenes
+from protocols.scenes import load_scenes, scenes_of
 from protocols.splits import Split
 
 if TYPE_CHECKING:
@@ -96,8 +96,7 @@ class Capture(Step):
     def estimate(self, setting: StepSetting) -> Estimate:
         """Frames, bytes and what moves."""
         scene_px, cells = setting.protocol.grids()
-        data: ImageSet = setting.protocol.data.load(scene_px)
-        frames = len(self._order(data).rows)
+        frames = len(self._order(scenes_of(setting.protocol)).rows)
         shape = setting.rig.twin.frame_shape(cells, scene_px)
         slowest = 0.0 if setting.rig.simulated else 0.1
         return Estimate(

@@ -46,7 +46,7 @@ def search_exposure(
         if seen.peak_dn >= top_dn:
             if time_s <= low_s:
                 raise HardwareError(
-                    f"the pilot saturates ({seen.peak_dn:.0f} DN) at the shortest exposure of {low_s:g} s; dim the light"
+                    f"the pilot saturates ({seen.peak_dn:.0f} DN) at the shortest exposure, {low_s:g} s; dim the light"
                 )
             too_long_s = time_s
             time_s = max(low_s, time_s * (STEP_BACK if found else 1 / 8))

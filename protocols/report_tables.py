@@ -15,6 +15,7 @@ from labctl.errors import RunFailed
 from labctl.references import Reference
 from labctl.store import RunFolder
 from protocols.metrics import Interval, accuracy_interval, paired_difference_interval
+from protocols.scenes import scenes_of
 from protocols.splits import Split
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Evidence:
         """The pictures. Raises RunFailed when the protocol has none."""
         if self.protocol.data is None:
             raise RunFailed("the protocol has no `data:`")
-        images: ImageSet = self.protocol.data.load(self.protocol.grids()[0])
+        images: ImageSet = scenes_of(self.protocol)
         return images
 
     @property
