@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ from labctl.rig_file import find_rig, load_rig
 from labctl.runner import Ask, Outcome, Runner
 from labctl.state import state_folder
 from labctl.store import RunFolder, check_new_run, create_run, open_run
+
+log = logging.getLogger(__name__)
 
 RIG_PREFIX = "rig."
 
@@ -161,7 +165,10 @@ def _execute(
             outcome = runner.run()
     finally:
         lock.release()
-        Catalogue().add(folder.path)
+        try:
+            Catalogue().add(folder.path)
+        except (sqlite3.Error, OSError) as error:  # the folder is the truth, the catalogue only a convenience
+            log.warning("the run is not in the catalogue: %s", error)
     return Run(folder, outcome)
 
 

@@ -42,6 +42,7 @@ def run_step_of(run: Path, key: str, content_hash: str, parent: Parent) -> dict[
         )
     context = StepContext(
         setting=planned.setting,
+        content_hash=planned.hash,
         folder=folder.step_folder(key),
         run_folder=folder.path,
         inputs=input_paths(planned, Journal(folder.journal_file), folder),

@@ -17,6 +17,25 @@ def write_whole(path: Path, content: bytes | str) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    _sync_folder(path.parent)
+
+
+def sync_tree(path: Path) -> None:
+    """Bring a file, or all files below a folder, and the names that lead to them, to the disk."""
+    files = [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file()]
+    for file in files:
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+    for folder in {file.parent for file in files} | {path.parent}:
+        _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -29,6 +29,13 @@ REASONS = {
 }
 
 
+WORDS = {
+    StopLevel.AFTER_BLOCK: "stopping after the current block; Ctrl-C again aborts",
+    StopLevel.ABORT: "aborting, making the rig safe; Ctrl-C again kills the children",
+    StopLevel.KILL: "killing the children",
+}
+
+
 class Aborted(Stopped):
     """The user does not want to wait for the current block."""
 
@@ -36,15 +43,16 @@ class Aborted(Stopped):
 class Interrupts:
     """Counts requests to stop. As a context manager in the main thread it listens to SIGINT, SIGTERM and SIGHUP.
 
-    SIGINT raises the level by one; SIGTERM and SIGHUP abort at once. From ABORT on, `Aborted` is raised in the
-    main thread wherever it is, except inside `shield()`, where it waits for the end of the shielded part.
+    SIGINT raises the level by one; SIGTERM and SIGHUP abort at once. From ABORT on, `Aborted` is raised in the main
+    thread wherever it is, but only inside `exposed()`, and there not inside `shield()`; and by a signal only once, so
+    that whatever unwinds can finish unwinding.
     """
 
     def __init__(self, say: Callable[[str], None] | None = None) -> None:
         self.level = StopLevel.NONE
         self.on_kill: Callable[[], None] | None = None
         self._say = say
-        self._shields = 0
+        self._shields = 1
         self._raised = False
         self._old: dict[int, object] = {}
 
@@ -56,41 +64,37 @@ class Interrupts:
     def request(self, level: StopLevel) -> None:
         """Ask to stop at `level`; never lowers it."""
         self.level = max(self.level, level)
-        if self._say is not None:
-            self._say(
-                {
-                    StopLevel.AFTER_BLOCK: "stopping after the current block; Ctrl-C again aborts",
-                    StopLevel.ABORT: "aborting, making the rig safe; Ctrl-C again kills the children",
-                    StopLevel.KILL: "killing the children",
-                }[self.level]
-            )
         if self.level == StopLevel.KILL and self.on_kill is not None:
             self.on_kill()
+        if self._say is not None:
+            with contextlib.suppress(OSError, ValueError):  # the terminal may be gone: that is why we are called
+                self._say(WORDS[self.level])
 
     def check(self) -> None:
-        """Raise `Aborted` once when an abort was asked for and could not be raised yet."""
-        if self.level >= StopLevel.ABORT and not self._raised and not self._shields:
+        """Raise `Aborted` when an abort was asked for and may be raised here."""
+        if self.level >= StopLevel.ABORT and self._shields <= 0:
             self._raised = True
             raise Aborted(self.reason)
 
     @contextlib.contextmanager
+    def exposed(self) -> Iterator[None]:
+        """The part that an abort may end anywhere. Everything outside, such as making the rig safe, is left alone."""
+        self._shields -= 1
+        try:
+            self.check()
+            yield
+        finally:
+            self._shields += 1
+
+    @contextlib.contextmanager
     def shield(self) -> Iterator[None]:
-        """A part that an abort must not tear: it is raised when the part is done."""
+        """A short part inside `exposed()` that an abort must not tear: it is raised when the part is done."""
         self._shields += 1
         try:
             yield
         finally:
             self._shields -= 1
         self.check()
-
-    @contextlib.contextmanager
-    def cleaning_up(self) -> Iterator[None]:
-        """A part, like making the rig safe, in which nothing is raised any more."""
-        self._shields += 1
-        try:
-            yield
-        finally:
-            self._shields -= 1
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -108,4 +112,5 @@ class Interrupts:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         step = StopLevel(min(self.level + 1, StopLevel.KILL))
         self.request(step if number == signal.SIGINT else max(step, StopLevel.ABORT))
-        self.check()
+        if not self._raised:
+            self.check()

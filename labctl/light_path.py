@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from labctl.clock import Clock
-from labctl.devices import Camera, Display, Instrument, Levels
+from labctl.devices import Camera, Display, Instrument
 from labctl.errors import BadInput
-from labctl.exposure import Exposure, Frames
+from labctl.exposure import Frames
 from labctl.roads import DevicePlan
 
 FETCH_MARGIN_S = 5.0
@@ -38,44 +38,43 @@ class LightPath(Protocol):
 
 
 class SequencedLightPath:
-    """Shows every pattern, waits until the displays have settled, triggers, fetches. Works with any devices.
-
-    The first pattern is shown once before the first exposure, so that what stood on the panel earlier
-    cannot reach the first frame: a resumed capture starts like an uninterrupted one.
-    """
+    """Shows every pattern, waits until the displays have settled, triggers, fetches. Works with any devices."""
 
     def stream(self, plan: DevicePlan, devices: RigDevices) -> Iterator[Frames]:
         """See `LightPath.stream`. Ts and Tm must be 1: sequences inside one exposure need `Display.play`."""
-        if plan.mask_levels.shape[1] != 1 or (plan.scene_levels is not None and plan.scene_levels.shape[1] != 1):
-            raise BadInput("this light path shows one mask and one scene per exposure (Ts = Tm = 1)")
-        taken: Exposure = devices.camera.configure(plan.exposure)
+        check_still(plan)
+        taken = devices.camera.configure(plan.exposure)
         devices.camera.arm(len(plan))
-        mask_now: Levels | None = None
         try:
-            for index, tag in enumerate(plan.tags):
-                changed = self._show_changes(plan, index, mask_now, devices)
-                mask_now = plan.mask_of(index)[0]
-                if index == 0:
-                    devices.clock.sleep(self._settle_s(devices))
-                if changed or index == 0:
-                    devices.clock.sleep(self._settle_s(devices))
-                devices.camera.trigger(tag)
+            for index in range(len(plan)):
+                show_exposure(plan, index, index - 1, devices)
+                devices.camera.trigger(plan.tag(index))
                 yield devices.camera.fetch(taken.exposure_s + FETCH_MARGIN_S)
         finally:
             devices.camera.disarm()
 
-    @staticmethod
-    def _show_changes(plan: DevicePlan, index: int, mask_now: Levels | None, devices: RigDevices) -> bool:
-        changed = False
-        mask = plan.mask_of(index)[0]
-        if mask_now is None or not np.array_equal(mask, mask_now):
-            devices.mask.show(mask)
-            changed = True
-        if plan.scene_levels is not None and devices.scene is not None:
-            devices.scene.show(plan.scene_levels[index, 0])
-            changed = True
-        return changed
 
-    @staticmethod
-    def _settle_s(devices: RigDevices) -> float:
-        return max(devices.mask.settle_s, devices.scene.settle_s if devices.scene is not None else 0.0)
+def check_still(plan: DevicePlan) -> None:
+    """Raise BadInput unless every exposure of `plan` sees one mask and one scene."""
+    if not plan.is_still:
+        raise BadInput("this light path shows one mask and one scene per exposure (Ts = Tm = 1)")
+
+
+def show_exposure(plan: DevicePlan, index: int, before: int, devices: RigDevices) -> None:
+    """Bring the displays from exposure `before` (-1: none of this plan yet) to exposure `index`, and let them settle.
+
+    The first pattern gets twice the time, so that what stood on the panel earlier cannot reach the first frame: a
+    resumed capture starts like an uninterrupted one. For a live scene the scene monitor, if there is one, is dark.
+    """
+    mask, scene = plan.mask_of(index)[0], plan.scene_of(index)
+    changed = before < 0 or not np.array_equal(mask, plan.mask_of(before)[0])
+    if changed:
+        devices.mask.show(mask)
+    if devices.scene is not None and scene is not None:
+        devices.scene.show(scene[0])
+        changed = True
+    elif devices.scene is not None and before < 0:
+        devices.scene.blank()
+    settle_s = max(devices.mask.settle_s, 0.0 if devices.scene is None else devices.scene.settle_s)
+    for _ in range(2 if before < 0 else int(changed)):
+        devices.clock.sleep(settle_s)

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from labctl.interrupts import Aborted
+
 log = logging.getLogger(__name__)
 
 
@@ -27,6 +29,8 @@ class Observers:
         for observer in list(self._observers):
             try:
                 observer.see(event)
+            except Aborted:  # not the observer's: a signal came while it drew
+                raise
             except Exception:  # an observer must never fail the run
                 log.exception("observer %r failed and is left out from here on", observer)
                 self._observers.remove(observer)

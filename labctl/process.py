@@ -41,7 +41,7 @@ class Child:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         with log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "labctl.child"],
+                [sys.executable, "-P", "-m", "labctl.child"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -122,6 +122,8 @@ class Protocol:
         """The protocol with every default filled in, as it is written to the run folder."""
         data = self.file.model_dump(mode="json")
         data["data"] = None if self.data is None else self.data.model_dump(mode="json")
+        if data["data"] is not None and "path" in data["data"]:  # a run must resume from any folder
+            data["data"]["path"] = str(Path(data["data"]["path"]).expanduser().absolute())
         data["model"] = self.model.model_dump(mode="json")
         data["designs"] = {name: design.model_dump(mode="json") for name, design in self.designs.items()}
         data["steps"] = {name: step.model_dump(mode="json") for name, step in self.steps.items()}
@@ -271,7 +273,10 @@ def _step_hash(
 ) -> str:
     step = instance.step
     sources: dict[str, Callable[[], Any]] = {
-        "data": lambda: [fingerprint, protocol.data.model_dump(mode="json") if protocol.data is not None else None],
+        "data": lambda: [
+            fingerprint,
+            None if protocol.data is None else protocol.data.model_dump(mode="json", exclude={"path"}),
+        ],
         "model": lambda: protocol.model.model_dump(mode="json"),
         "design": lambda: protocol.designs[instance.design].model_dump(mode="json") if instance.design else None,
         "twin": lambda: rig.twin_hash,
@@ -279,6 +284,7 @@ def _step_hash(
     }
     return content_hash(
         {
+            "name": instance.name,
             "type": step.type,
             "version": step.version,
             "settings": step.model_dump(mode="json"),

@@ -39,21 +39,29 @@ class Rig:
         self._open = False
 
     def open(self) -> Self:
-        """Take the lock, open the devices, make them safe. Raises RigBusy or HardwareError; then nothing stays open."""
-        self.recovered_from = self._lock.acquire(run=self._run, wait_s=self._wait_s)
+        """Take the lock, open the devices, make them safe. Raises RigBusy or HardwareError; then nothing stays open.
+
+        A device that does not open keeps no other from being opened and made safe, in the declared order: what
+        somebody left switched on is switched off even when the camera is gone.
+        """
         self._open = True
+        failures: list[str] = []
         try:
+            self.recovered_from = self._lock.acquire(run=self._run, wait_s=self._wait_s)
             if self.spec.world is not None:
                 state = state_folder() / "rigs" / self.spec.name
                 state.mkdir(parents=True, exist_ok=True)
                 self._world = self.spec.world.make(self.spec.twin, self.spec.roads, state)
-            for name, settings in self.spec.devices.items():
-                device = settings.make(OpenContext(name, self.spec.name, self._world))
-                self._devices[name] = device
-                device.open()
-            self.safe()
-            if self.safe_errors:
-                raise HardwareError("the rig could not be made safe on opening: " + "; ".join(self.safe_errors))
+            for name in self.spec.safe_order:
+                device = self.spec.devices[name].make(OpenContext(name, self.spec.name, self._world))
+                try:
+                    device.open()
+                    self._devices[name] = device
+                    device.safe()
+                except HardwareError as error:
+                    failures.append(f"{name}: {error}")
+            if failures:
+                raise HardwareError(f"rig '{self.spec.name}' could not be opened: " + "; ".join(failures))
         except BaseException:
             self.close()
             raise
@@ -87,11 +95,6 @@ class Rig:
             world=self._world,
         )
 
-    def exposure_within_limits(self, exposure_s: float) -> float:
-        """The nearest exposure time that the camera allows."""
-        low, high = self.devices().camera.exposure_limits_s
-        return min(max(exposure_s, low), high)
-
     def safe(self) -> list[str]:
         """Bring every device to its safe state in the declared order; returns what went wrong, one line per device.
 
@@ -117,10 +120,11 @@ class Rig:
                 error = _within(device.close, self.spec.file.safe_timeout_s)
                 if error is not None:
                     errors.append(f"{name}: {error}")
+        untouched = [name for name in self.spec.safe_order if name not in self._devices]
         self._open = False
         self._devices.clear()
         self.safe_errors = errors
-        self._lock.release(safe=not errors)
+        self._lock.release(safe=not errors and not untouched)
 
     def describe(self) -> dict[str, Any]:
         """What every device says about itself, the hash of the rig, and on a simulated rig the truth behind it."""

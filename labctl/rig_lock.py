@@ -36,7 +36,7 @@ class RigLock:
     def __init__(self, folder: Path, rig_name: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.rig_name = rig_name
-        self._lock = FileLock(folder / f"{rig_name}.lock")
+        self._lock = FileLock(folder / f"{rig_name}.lock", thread_local=False)
         self._note = folder / f"{rig_name}.holder.json"
 
     def acquire(self, *, run: str | None = None, wait_s: float = 0.0) -> LastHolder | None:
@@ -45,15 +45,22 @@ class RigLock:
             self._lock.acquire(timeout=wait_s)
         except Timeout:
             raise RigBusy(self._busy_text()) from None
+        try:
+            return self._take_over(run)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _take_over(self, run: str | None) -> LastHolder | None:
         note = self._read_note()
         last = None
         if note is not None:
-            last = LastHolder(int(note["pid"]), str(note["since"]), note.get("run"))
+            last = LastHolder(int(note.get("pid", 0)), str(note.get("since", "an unknown time")), note.get("run"))
         write_json(
             self._note,
             {
                 "pid": os.getpid(),
-                "user": getpass.getuser(),
+                "user": _user(),
                 "host": socket.gethostname(),
                 "since": time.strftime("%Y-%m-%d %H:%M:%S"),
                 "run": run,
@@ -81,5 +88,14 @@ class RigLock:
         holder = "another process"
         if note is not None:
             run = f", run {note['run']}" if note.get("run") else ""
-            holder = f"process {note['pid']} of {note['user']} on {note['host']} since {note['since']}{run}"
+            who, where = note.get("user", "?"), note.get("host", "?")
+            holder = f"process {note.get('pid', '?')} of {who} on {where} since {note.get('since', '?')}{run}"
         return f"rig '{self.rig_name}' is held by {holder}; wait for it, stop it, or use another rig"
+
+
+def _user() -> str:
+    """Name of the user; in a container that does not know it, the number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

@@ -6,6 +6,7 @@ A road is a calibration: what the lab believes about the response of its panel. 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated
 
 import numpy as np
@@ -68,41 +69,70 @@ class Roads:
 class DevicePlan:
     """An `ExposurePlan` in the language of the devices: levels on whole panels, one tag per exposure.
 
-    mask_levels: (N or 1, Tm, rows, columns) uint8 on the SLM.
-    scene_levels: (N, Ts, rows, columns) uint8 on the scene monitor, or None for a live scene.
+    Levels are made when they are asked for: a capture of thousands of scenes on a large monitor does not fit in memory.
     """
 
-    mask_levels: Levels
-    scene_levels: Levels | None
-    exposure: Exposure
-    tags: tuple[FrameTag, ...]
+    plan: ExposurePlan
+    roads: Roads
+    mask_shape: tuple[int, int]
+    scene_shape: tuple[int, int] | None
 
     def __len__(self) -> int:
-        return len(self.tags)
+        return len(self.plan)
+
+    @property
+    def exposure(self) -> Exposure:
+        """How the camera shall expose."""
+        return self.plan.exposure
+
+    @property
+    def live(self) -> bool:
+        """Whether the world itself is the scene."""
+        return isinstance(self.plan.scenes, str)
+
+    @property
+    def is_still(self) -> bool:
+        """Whether every exposure sees one mask and one scene (Ts = Tm = 1)."""
+        return self.plan.masks.shape[1] == 1 and (isinstance(self.plan.scenes, str) or self.plan.scenes.shape[1] == 1)
+
+    def tag(self, index: int) -> FrameTag:
+        """Identity of exposure `index`."""
+        return FrameTag(int(self.plan.exposure_ids[index]), self.plan.attempt)
 
     def mask_of(self, index: int) -> Levels:
-        """(Tm, rows, columns) levels of exposure `index`."""
-        levels: Levels = self.mask_levels[index if self.mask_levels.shape[0] > 1 else 0]
-        return levels
+        """(Tm, rows, columns) levels of exposure `index` on the SLM."""
+        if self.plan.masks.shape[0] == 1:
+            return self._only_mask
+        return _centred(self.roads.mask.levels(self.plan.masks[index]), self.mask_shape, "the mask")
+
+    def scene_of(self, index: int) -> Levels | None:
+        """(Ts, rows, columns) levels of exposure `index` on the scene monitor; None for a live scene."""
+        if isinstance(self.plan.scenes, str) or self.scene_shape is None:
+            return None
+        return _centred(self.roads.scene.levels(self.plan.scenes[index, :, 0]), self.scene_shape, "the scene")
+
+    @cached_property
+    def _only_mask(self) -> Levels:
+        return _centred(self.roads.mask.levels(self.plan.masks[0]), self.mask_shape, "the mask")
 
 
 def to_device_plan(
     plan: ExposurePlan, roads: Roads, mask_shape: tuple[int, int], scene_shape: tuple[int, int] | None
 ) -> DevicePlan:
-    """Take every picture of `plan` down its road and centre it on its panel; the rest of the panel stays at level 0.
+    """Every picture of `plan` goes down its road and is centred on its panel; the rest of the panel stays at level 0.
 
     Raises BadInput when a picture is larger than its panel, or when scenes are given and there is no scene display.
     """
-    mask_levels = _centred(roads.mask.levels(plan.masks), mask_shape, "the mask")
-    scene_levels = None
     if not isinstance(plan.scenes, str):
         if scene_shape is None:
             raise BadInput("the plan shows scenes, but this rig has no `scene` display; use an operator step")
         if plan.scenes.shape[2] != 1:
             raise BadInput(f"scenes have {plan.scenes.shape[2]} colour channels; 1 (grey) is allowed here")
-        scene_levels = _centred(roads.scene.levels(plan.scenes[:, :, 0]), scene_shape, "the scene")
-    tags = tuple(FrameTag(int(i), plan.attempt) for i in plan.exposure_ids)
-    return DevicePlan(mask_levels, scene_levels, plan.exposure, tags)
+    made = DevicePlan(plan, roads, mask_shape, scene_shape)
+    if len(made):
+        made.mask_of(0)
+        made.scene_of(0)
+    return made
 
 
 def _centred(levels: Levels, shape: tuple[int, int], what: str) -> Levels:

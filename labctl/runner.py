@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 from labctl import __version__
 from labctl.child_step import input_paths, relative_outputs
 from labctl.documents import DocumentLog
-from labctl.durable import write_json
+from labctl.durable import sync_tree, write_json
 from labctl.errors import ExitCode, HardwareError, LabctlError, RunFailed, Stopped
 from labctl.interrupts import Interrupts, StopLevel
 from labctl.journal import Entry, Journal
@@ -71,46 +72,64 @@ class Runner:
 
     def run(self) -> Outcome:
         """Run what is not finished yet. Never raises what a step raises: the outcome says it."""
-        plan = self._plan
         self._interrupts.on_kill = self._kill_child
-        self._documents.start(self._metadata())
-        self._observers.see({"kind": "run", "run": str(self._folder.path), "plan": plan})
-        self._write_summary("running", "")
         status, reason, code = "finished", "", ExitCode.OK
         try:
-            self._warm_child()
-            for planned in plan:
-                self._interrupts.check()
-                if self._interrupts.level:
-                    raise Stopped(self._interrupts.reason)
-                self._run_step(planned)
+            with self._interrupts.exposed():
+                self._run_steps()
         except Stopped as stopped:
             status, reason, code = "stopped", self._interrupts.reason or str(stopped), ExitCode.STOPPED
         except LabctlError as error:
             # Exit code 2 says that nothing was created, see docs/decisions/0003; here a run folder exists.
             code = ExitCode.HARDWARE if isinstance(error, HardwareError) else ExitCode.RUN_FAILED
             status, reason = "failed", str(error)
-        except Exception as error:  # noqa: BLE001 - a step of a plug-in may raise anything; the run must end in order
+        except BaseException as error:  # noqa: BLE001 - whatever a plug-in raises, the rig must be made safe
             status, reason, code = "failed", f"{type(error).__name__}: {error}", ExitCode.RUN_FAILED
-        with self._interrupts.cleaning_up():
-            unsafe = self._clean_up()
-            if unsafe:
-                reason = "; ".join(
-                    [*([reason] if reason else []), "the rig could not be made safe: " + "; ".join(unsafe)]
-                )
-                status, code = "failed", ExitCode.HARDWARE
-            metrics = self._metrics()
-            self._write_summary(status, reason)
-            self._documents.stop({"finished": "success", "stopped": "abort"}.get(status, "fail"), reason)
-            self._folder.progress_file.unlink(missing_ok=True)
+        unsafe = self._clean_up()
+        if unsafe:
+            status, code = "failed", ExitCode.HARDWARE
+            reason = "; ".join([*filter(None, [reason]), "the rig could not be made safe: " + "; ".join(unsafe)])
+        unwritten = self._last_words(status, reason)
+        if unwritten:
+            status = "failed" if status == "finished" else status
+            code = ExitCode.RUN_FAILED if code == ExitCode.OK else code
+            reason = "; ".join([*filter(None, [reason]), f"the end of the run could not be written: {unwritten}"])
         self._observers.see({"kind": "end", "status": status, "reason": reason})
-        return Outcome(status, reason, code, metrics)
+        return Outcome(status, reason, code, self._metrics())
+
+    def _run_steps(self) -> None:
+        self._documents.start(self._metadata())
+        self._observers.see({"kind": "run", "run": str(self._folder.path), "plan": self._plan})
+        self._write_summary("running", "")
+        self._warm_child()
+        for planned in self._plan:
+            self._interrupts.check()
+            if self._interrupts.level:
+                raise Stopped(self._interrupts.reason)
+            self._run_step(planned)
+
+    def _last_words(self, status: str, reason: str) -> str:
+        """Write how the run ended, as far as the disk lets us; returns what could not be written, and why."""
+        exit_status = {"finished": "success", "stopped": "abort"}.get(status, "fail")
+        problems = []
+        writes: list[Callable[[], None]] = [
+            lambda: self._write_summary(status, reason),
+            lambda: self._documents.stop(exit_status, reason),
+            lambda: self._folder.progress_file.unlink(missing_ok=True),
+        ]
+        for write in writes:
+            try:
+                write()
+            except OSError as error:
+                problems.append(str(error))
+        return "; ".join(problems)
 
     def _run_step(self, planned: PlannedStep) -> None:
-        done = self._journal.finished(planned.key, planned.hash)
+        done = self._finished(planned)
         if done is not None:
             self._observers.see({"kind": "step", "key": planned.key, "status": "kept", "metrics": done.metrics})
             return
+        self._set_aside(planned)
         began = time.monotonic()
         self._note(planned, "started", began)
         self._folder.step_folder(planned.key).mkdir(parents=True, exist_ok=True)
@@ -125,7 +144,28 @@ class Runner:
             self._note(planned, "failed", began, text=f"{error}")
             raise
         with self._interrupts.shield():
+            for output in result["outputs"].values():
+                sync_tree(self._folder.path / output)
             self._note(planned, "finished", began, outputs=result["outputs"], metrics=result["metrics"])
+
+    def _finished(self, planned: PlannedStep) -> Entry | None:
+        """The entry of a step that is done: finished under this very hash, and its outputs are there."""
+        entry = self._journal.finished(planned.key, planned.hash)
+        if entry is None or not all((self._folder.path / output).exists() for output in entry.outputs.values()):
+            return None
+        return entry
+
+    def _set_aside(self, planned: PlannedStep) -> None:
+        """Move away what the step left under another hash (other data, other version): it must not be gone on with."""
+        last, folder = self._journal.last(planned.key), self._folder.step_folder(planned.key)
+        if last is not None and last.hash != planned.hash and folder.exists():
+            aside = self._folder.path / "superseded" / f"{planned.key.replace('/', '-')}-{last.hash[:8]}"
+            aside.parent.mkdir(exist_ok=True)
+            if aside.exists():
+                shutil.rmtree(aside)
+            folder.rename(aside)
+            text = f"{planned.key} changed since it was last run; what it had made lies in {aside}"
+            self._observers.see({"kind": "log", "text": text})
 
     def _note(
         self,
@@ -154,8 +194,12 @@ class Runner:
         )
 
     def _run_on_host(self, planned: PlannedStep) -> dict[str, Any]:
-        context = self._context(planned)
-        result: StepResult = planned.instance.step.run(context)
+        try:
+            result: StepResult = planned.instance.step.run(self._context(planned))
+        finally:
+            unsafe = self._rig.safe() if self._rig is not None else []
+        if unsafe:
+            raise HardwareError("the rig could not be made safe after the step: " + "; ".join(unsafe))
         return {"outputs": relative_outputs(result.outputs, self._folder), "metrics": dict(result.metrics)}
 
     def _context(self, planned: PlannedStep) -> StepContext:
@@ -170,7 +214,7 @@ class Runner:
             inputs=input_paths(planned, self._journal, self._folder),
             report=lambda message: self._on_message(planned, message),
             stop_asked=stop_asked,
-            capture_hash=planned.hash,
+            content_hash=planned.hash,
             open_rig=self._open_rig,
             interrupts=self._interrupts,
             ask=self._ask,
@@ -207,11 +251,10 @@ class Runner:
         self._observers.see({"kind": message["op"], "key": planned.key, **message})
 
     def _open_rig(self) -> Rig:
-        if self._rig is None:
+        if self._rig is None:  # `open` cleans up behind itself, so that even a wait for the lock can be aborted
             rig = Rig(self._plan.rig, run=str(self._folder.path), wait_s=self._wait_s)
-            with self._interrupts.shield():
-                rig.open()
-                self._rig = rig
+            self._rig = rig
+            rig.open()
             if rig.recovered_from is not None:
                 last = rig.recovered_from
                 died = f"process {last.pid} (since {last.since}) died holding the rig"
@@ -225,12 +268,10 @@ class Runner:
         return self._rig
 
     def _warm_child(self) -> None:
-        modules = {m for p in self._plan if not self._kept(p) for m in p.instance.step.modules}
-        if any(p.instance.step.where == "child" and not self._kept(p) for p in self._plan):
-            self._ready_child().send({"op": "warm", "modules": sorted(modules)})
-
-    def _kept(self, planned: PlannedStep) -> bool:
-        return self._journal.finished(planned.key, planned.hash) is not None
+        ahead = [p.instance.step for p in self._plan if p.instance.step.where == "child" and not self._finished(p)]
+        if ahead:
+            modules = sorted({module for step in ahead for module in step.modules})
+            self._ready_child().send({"op": "warm", "modules": modules})
 
     def _ready_child(self) -> Child:
         if self._child is None or not self._child.alive:
@@ -246,14 +287,17 @@ class Runner:
 
     def _clean_up(self) -> list[str]:
         """Rig first: light and masks must not wait for a child to end."""
-        unsafe: list[str] = []
-        if self._rig is not None:
+        try:
+            if self._rig is None:
+                return []
             self._rig.close()
-            unsafe = self._rig.safe_errors
-        if self._child is not None:
-            aborting = self._interrupts.level >= StopLevel.ABORT
-            self._child.end(grace_s=ABORT_GRACE_S if aborting else QUIT_GRACE_S)
-        return unsafe
+            return self._rig.safe_errors
+        except Exception as error:  # noqa: BLE001 - the child must still be reaped, and the run must say how it ended
+            return [f"{type(error).__name__}: {error}"]
+        finally:
+            if self._child is not None:
+                aborting = self._interrupts.level >= StopLevel.ABORT
+                self._child.end(grace_s=ABORT_GRACE_S if aborting else QUIT_GRACE_S)
 
     def _metadata(self) -> dict[str, Any]:
         return {

@@ -74,7 +74,7 @@ class StepContext:
     inputs: Mapping[Reference, Path]
     report: Callable[[dict[str, Any]], None]
     stop_asked: Callable[[], bool]
-    capture_hash: str = ""
+    content_hash: str
     open_rig: Callable[[], Rig] | None = None
     interrupts: Interrupts | None = None
     ask: Callable[[str, tuple[str, ...]], str] | None = None

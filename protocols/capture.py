@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 PILOT_IDS = EXPOSURES_PER_STEP // 2
 """Pilots take exposure ids from here on, captured frames from 0."""
 
+HOT_SHARE = 0.002
+"""Share of pixels that may stand at the top whatever the light: stuck ones must not shorten every exposure."""
+
 EXPOSURE_FILE = "exposure.json"
 Count = Annotated[int, Ge(0)] | Literal["all"]
 
@@ -120,7 +123,7 @@ class Capture(Step):
         shape = setting.rig.twin.frame_shape(cells, scene_px)
         folder = context.folder / "frames"
         with FrameLedger(
-            folder, frame_shape=(1, *shape), capture_hash=context.capture_hash, planned=len(order.rows)
+            folder, frame_shape=(1, *shape), capture_hash=context.content_hash, planned=len(order.rows)
         ) as ledger:
             if ledger.recovery.dropped_lines or ledger.recovery.dropped_bytes:
                 context.log(f"a crash left {ledger.recovery.dropped_bytes} bytes without a ledger line; cut off")
@@ -149,7 +152,7 @@ class Capture(Step):
         exposure: Exposure,
     ) -> None:
         total, start = len(order.rows), ledger.next_index
-        ids = first_exposure_id(context.capture_hash) + np.arange(start, total)
+        ids = first_exposure_id(context.content_hash) + np.arange(start, total)
         plan = still_plan(data.images[order.rows[start:]], mask, exposure, exposure_ids=ids)
         mask_hash = content_hash(mask.tolist())
         with contextlib.closing(context.rig.stream(plan)) as frames:
@@ -158,6 +161,7 @@ class Capture(Step):
                 said = {
                     "sample_id": int(data.sample_ids[row]),
                     "label": int(data.labels[row]),
+                    "label_name": data.class_names[int(data.labels[row])],
                     "split": int(data.split[row]),
                     "repeat": int(order.repeats[index]),
                     "mask_hash": mask_hash,
@@ -185,7 +189,7 @@ class Capture(Step):
                 scene_px,
                 shape,
                 self.fill,
-                first_id=first_exposure_id(context.capture_hash) + PILOT_IDS,
+                first_id=first_exposure_id(context.content_hash) + PILOT_IDS,
             )
         else:
             exposure_s = self.exposure_s
@@ -229,7 +233,7 @@ def white_exposure(
         pixels = frame(1.0, exposure_s)
         rows, columns = pixels.shape
         middle = pixels[rows // 4 : rows - rows // 4, columns // 4 : columns - columns // 4]
-        return Pilot(float(middle.mean()), float(pixels.max()))
+        return Pilot(float(middle.mean()), float(np.quantile(pixels, 1 - HOT_SHARE)))
 
     dark = float(frame(0.0, camera.exposure_limits_s[0]).mean())
     return search_exposure(

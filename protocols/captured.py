@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +29,11 @@ class LabelledFrames:
         return np.flatnonzero(self.splits == split)
 
 
-def labelled_frames(folder: Path) -> LabelledFrames:
-    """Read a finished capture. Frames of one sample (repeats) are averaged. Raises RunFailed when it is not whole."""
+def labelled_frames(folder: Path, class_names: Sequence[str]) -> LabelledFrames:
+    """Read a finished capture. Frames of one sample (repeats) are averaged; labels are places in `class_names`.
+
+    Raises RunFailed when the capture is not whole, or holds a label that is none of the classes.
+    """
     captured = read_capture(folder)
     if len(captured.records) == 0:
         raise RunFailed(f"{folder} holds no frames")
@@ -39,8 +44,20 @@ def labelled_frames(folder: Path) -> LabelledFrames:
     np.add.at(sums, group, captured.pixels)
     return LabelledFrames(
         frames=(sums / counts[:, None, None, None]).astype(np.float32),
-        labels=captured.column("label").astype(np.int64)[first],
+        labels=_class_numbers(captured.column("label_name")[first], class_names, folder),
         splits=captured.column("split").astype(np.int64)[first],
         sample_ids=samples,
         saturated_fraction=float(captured.column("saturated_fraction").mean()),
     )
+
+
+def _class_numbers(names: npt.NDArray[Any], class_names: Sequence[str], folder: Path) -> npt.NDArray[np.int64]:
+    """Operators and data sets number their labels on their own; the name is what they share."""
+    number = {name: place for place, name in enumerate(class_names)}
+    unknown = sorted({str(name) for name in names} - set(number))
+    if unknown:
+        raise RunFailed(
+            f"{folder} holds frames labelled {', '.join(unknown[:5])}, which the classifier does not know; "
+            f"its classes are {', '.join(class_names[:10])}"
+        )
+    return np.array([number[str(name)] for name in names], dtype=np.int64)

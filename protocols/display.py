@@ -52,7 +52,7 @@ class ShowMask(Step):
         mask = np.load(context.input(self.mask))
         rig, (scene_px, cells) = context.rig, context.setting.protocol.grids()
         roi = rig.spec.twin.frame_shape(cells, scene_px)
-        first_id = first_exposure_id(context.capture_hash)
+        first_id = first_exposure_id(context.content_hash)
         exposure_s = white_exposure(rig, mask, scene_px, roi, self.fill, first_id=first_id + PILOT_IDS)
         scene = np.ones((1, 1, *scene_px), dtype=np.float32)
         plan = still_plan(scene, mask, Exposure(exposure_s=exposure_s, roi=roi), exposure_ids=[first_id])

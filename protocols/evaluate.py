@@ -33,7 +33,7 @@ class Evaluate(Step):
 
     where: ClassVar[Literal["host", "child"]] = "child"
     outputs: ClassVar[Mapping[str, str]] = {"evaluation": "evaluation"}
-    uses: ClassVar[frozenset[Source]] = frozenset({"data", "model", "twin"})
+    uses: ClassVar[frozenset[Source]] = frozenset({"data", "design", "model", "twin"})
     modules: ClassVar[tuple[str, ...]] = ("torch", "protocols.models", "skimage.measure")
 
     type: Literal["evaluate"]
@@ -66,8 +66,14 @@ class Evaluate(Step):
         """Test."""
         import torch
 
-        from protocols.metrics import accuracy_interval, blurriness, majority_baseline
-        from protocols.model_file import answers, load_camera
+        from protocols.metrics import (
+            accuracy_interval,
+            aperture_ratio,
+            blurriness,
+            light_throughput,
+            majority_baseline,
+        )
+        from protocols.model_file import load_camera
         from protocols.scenes import load_scenes
         from protocols.simulation import Simulation
         from protocols.training_loop import prepare_torch
@@ -75,10 +81,10 @@ class Evaluate(Step):
         prepare_torch()
         setting = context.setting
         data = load_scenes(context)
-        camera = load_camera(context.input(self.model), setting.protocol)
+        camera = load_camera(context.input(self.model), setting)
         simulation = Simulation(setting.rig, fill=camera.fill)
         frames, clean, labels, ids = self._test_frames(context, data, simulation, camera)
-        predicted = answers(camera.classifier, torch.from_numpy(frames)).numpy()
+        predicted = camera.answers(torch.from_numpy(frames)).numpy()
         interval = accuracy_interval([predicted == labels])
         open_mask = torch.ones_like(camera.mask)
         metrics: dict[str, Any] = {
@@ -90,8 +96,8 @@ class Evaluate(Step):
             "n_test": len(labels),
             "blurriness": blurriness(frames[:, 0]),
             "blurriness_noise_free": None if clean is None else blurriness(clean[:, 0]),
-            "aperture_ratio": float(camera.mask.mean()),
-            "light_throughput": simulation.open_area(camera.mask) / simulation.open_area(open_mask),
+            "aperture_ratio": aperture_ratio(camera.mask),
+            "light_throughput": light_throughput(simulation.psf(camera.mask), simulation.psf(open_mask)),
         }
         np.savez_compressed(context.folder / "predictions.npz", label=labels, predicted=predicted, sample_id=ids)
         row = {"design": setting.design, "rig": setting.rig.name, "seed": setting.seed, **metrics}
@@ -108,7 +114,7 @@ class Evaluate(Step):
         from sim.noise import TorchDraws
 
         if self.frames is not None:
-            captured = labelled_frames(context.input(self.frames))
+            captured = labelled_frames(context.input(self.frames), camera.class_names)
             test = captured.part(Split.TEST)
             if len(test) == 0:
                 raise RunFailed("no test frames were captured; set `test: all` in the capture step")
@@ -123,7 +129,7 @@ class Evaluate(Step):
 
 def write_comparison(artifacts: Path) -> None:
     """Renew `comparison.csv` from all evaluations below `artifacts`, one row each, in a stable order."""
-    rows = [json.loads(path.read_text()) for path in artifacts.glob(f"**/{EVALUATION_FILE}")]
+    rows = [json.loads(path.read_text()) for path in sorted(artifacts.glob(f"**/{EVALUATION_FILE}"))]
     stages = ("simulated", "captured", "finetuned")
     rows.sort(key=lambda row: (row["design"], stages.index(row["stage"]), row["seed"]))
     text = io.StringIO()

@@ -25,7 +25,7 @@ class Finetune(Step):
 
     where: ClassVar[Literal["host", "child"]] = "child"
     outputs: ClassVar[Mapping[str, str]] = {"model": "model"}
-    uses: ClassVar[frozenset[Source]] = frozenset({"model"})
+    uses: ClassVar[frozenset[Source]] = frozenset({"design", "model"})
     modules: ClassVar[tuple[str, ...]] = ("torch", "protocols.training_loop", "protocols.models")
 
     type: Literal["finetune"]
@@ -64,13 +64,14 @@ class Finetune(Step):
         from protocols import training_loop as loop
         from protocols.augmentation import shift_and_flip
         from protocols.captured import labelled_frames
-        from protocols.model_file import TrainedCamera, answers, load_camera, save_camera
+        from protocols.model_file import answers, load_camera, save_camera
 
         loop.prepare_torch()
         seed = int(context.setting.seed or 0)
-        camera = load_camera(context.input(self.model), context.setting.protocol)
-        captured = labelled_frames(context.input(self.frames))
-        frames, labels = torch.from_numpy(captured.frames), torch.from_numpy(captured.labels)
+        camera = load_camera(context.input(self.model), context.setting)
+        captured = labelled_frames(context.input(self.frames), camera.class_names)
+        frames = camera.design.readout(torch.from_numpy(captured.frames)).detach()
+        labels = torch.from_numpy(captured.labels)
         if tuple(frames.shape[-2:]) != camera.frame_shape:
             raise BadInput(
                 f"captured frames are {tuple(frames.shape[-2:])}, the model was trained on {camera.frame_shape}; "
@@ -108,5 +109,6 @@ class Finetune(Step):
             validate=validate,
         )
         path = context.folder / "model.pt"
-        save_camera(path, TrainedCamera(classifier, camera.mask, camera.fill, camera.class_names, camera.frame_shape))
+        save_camera(path, camera)
+        loop.drop_checkpoint(context)
         return StepResult({"model": path}, {**final, "labelled_captures": len(train)})

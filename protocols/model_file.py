@@ -13,20 +13,32 @@ from labctl.errors import RunFailed
 
 if TYPE_CHECKING:
     from labctl.protocol import Protocol
+    from labctl.steps import StepSetting
     from protocols.models import Classifier
+    from sim.designs.base import CameraDesign
 
 SCHEMA = "labctl.model/1"
 
 
 @dataclass(frozen=True)
 class TrainedCamera:
-    """Classifier with normalisation, mask (H, W) transmittance 0..1, exposure fill, class names."""
+    """Classifier with normalisation, the design with what it has learned, exposure fill, class names."""
 
     classifier: Classifier
-    mask: Tensor
+    design: CameraDesign
     fill: float
     class_names: tuple[str, ...]
     frame_shape: tuple[int, int]
+
+    @property
+    def mask(self) -> Tensor:
+        """(H, W) transmittance 0..1 as it goes on the SLM."""
+        return self.design.mask().detach()
+
+    @torch.no_grad()
+    def answers(self, frames: Tensor) -> Tensor:
+        """(N,) classes named for measured frames (N, 1, h, w) in DN; the design reads them out first."""
+        return answers(self.classifier, self.design.readout(frames))
 
 
 def save_camera(path: Path, camera: TrainedCamera) -> None:
@@ -36,7 +48,7 @@ def save_camera(path: Path, camera: TrainedCamera) -> None:
         {
             "schema": SCHEMA,
             "classifier": camera.classifier.state_dict(),
-            "mask": camera.mask.detach().cpu(),
+            "design": camera.design.state_dict(),
             "fill": camera.fill,
             "class_names": list(camera.class_names),
             "frame_shape": list(camera.frame_shape),
@@ -46,15 +58,23 @@ def save_camera(path: Path, camera: TrainedCamera) -> None:
     temporary.replace(path)
 
 
-def load_camera(path: Path, protocol: Protocol) -> TrainedCamera:
-    """Read a trained camera; the network is built from the protocol's `model:`. Raises RunFailed for another schema."""
+def load_camera(path: Path, setting: StepSetting) -> TrainedCamera:
+    """Read a trained camera; network and design are built as the protocol says. Raises RunFailed for another schema."""
     saved: dict[str, Any] = torch.load(path, weights_only=True)
     if saved.get("schema") != SCHEMA:
         raise RunFailed(f"{path} has schema {saved.get('schema')}; {SCHEMA} is needed; train again")
     shape = (int(saved["frame_shape"][0]), int(saved["frame_shape"][1]))
-    classifier = new_classifier(protocol, shape, len(saved["class_names"]))
+    classifier = new_classifier(setting.protocol, shape, len(saved["class_names"]))
     classifier.load_state_dict(saved["classifier"])
-    return TrainedCamera(classifier, saved["mask"], saved["fill"], tuple(saved["class_names"]), shape)
+    design = new_design(setting)
+    design.load_state_dict(saved["design"])
+    return TrainedCamera(classifier, design, saved["fill"], tuple(saved["class_names"]), shape)
+
+
+def new_design(setting: StepSetting) -> CameraDesign:
+    """The camera design of a step, as it is before anything is learned."""
+    design: CameraDesign = setting.design_settings().build(setting.protocol.grids()[1], int(setting.seed or 0))
+    return design
 
 
 def new_classifier(protocol: Protocol, frame_shape: tuple[int, int], n_classes: int) -> Classifier:

@@ -94,10 +94,10 @@ class Operator(Step):
         rows, columns = rig.devices().camera.shape
         if file.scene_px is not None and file.mask_cells is not None:
             rows, columns = rig.spec.twin.frame_shape(file.mask_cells, file.scene_px)
-        first_id = first_exposure_id(context.capture_hash)
+        first_id = first_exposure_id(context.content_hash)
         refused = 0
         with FrameLedger(
-            folder, frame_shape=(1, rows, columns), capture_hash=context.capture_hash, planned=total
+            folder, frame_shape=(1, rows, columns), capture_hash=context.content_hash, planned=total
         ) as ledger:
             while ledger.next_index < total:
                 index = ledger.next_index
@@ -131,6 +131,7 @@ class Operator(Step):
                 with context.shield():
                     ledger.commit()
                 context.progress(index + 1, total, "frames")
+                context.stop_here(f"{index + 1} of {total} frames are on the disk")
         return StepResult({"frames": folder}, {"frames": total, "refused": refused})
 
     def _note(self, context: StepContext, said: Mapping[str, object]) -> None:

@@ -315,7 +315,7 @@ def _pair(evidence: Evidence, maker: Made, output: str, capture: Made | None) ->
     if capture is None:
         rows = _spread(data.part(Split.TEST))
     else:
-        captured = labelled_frames(capture.path("frames"))
+        captured = labelled_frames(capture.path("frames"), data.class_names)
         test = _spread(captured.part(Split.TEST))
         if len(test) == 0:
             raise RunFailed("no test frames were captured")
@@ -326,7 +326,7 @@ def _pair(evidence: Evidence, maker: Made, output: str, capture: Made | None) ->
     mask = torch.from_numpy(np.load(maker.path(output)))
     shown = simulation.shown(torch.from_numpy(data.images[rows]))
     draws = TorchDraws(torch.Generator().manual_seed(stream_seed(seed, "report")))
-    exposure = float(simulation.twin.white_exposure_s(simulation.open_area(mask), simulation.fill))
+    exposure = float(simulation.twin.white_exposure_s(float(simulation.psf(mask).sum()), simulation.fill))
     return FramePairs(
         maker.design,
         seed,

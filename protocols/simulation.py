@@ -36,10 +36,11 @@ class Simulation:
         frames: Tensor = self.twin.sensor.expose(self.twin.irradiance(shown, psf), exposure_s=exposure_s, draws=draws)
         return frames
 
-    def open_area(self, mask: Tensor) -> float:
-        """Light that (H, W) transmittance passes, in fully open sensor pixels, after panel and optics."""
-        with torch.no_grad():
-            return float(self.twin.psf(mask).sum())
+    @torch.no_grad()
+    def psf(self, mask: Tensor) -> Tensor:
+        """(h, w) shadow of (H, W) transmittance in fully open sensor pixels, after panel and optics."""
+        shadow: Tensor = self.twin.psf(mask)
+        return shadow
 
     @torch.no_grad()
     def all_frames(self, shown: Tensor, mask: Tensor, *, draws: Any = None) -> Tensor:

@@ -77,29 +77,32 @@ class Train(Step):
         from protocols import training_loop as loop
         from protocols.augmentation import shift_and_flip
         from protocols.keys import stream_seed
-        from protocols.model_file import TrainedCamera, answers, new_classifier, save_camera
+        from protocols.model_file import TrainedCamera, answers, new_classifier, new_design, save_camera
         from protocols.scenes import load_scenes
         from protocols.simulation import Simulation
+        from protocols.splits import Split
         from sim.noise import TorchDraws
 
         loop.prepare_torch()
         setting, seed = context.setting, int(context.setting.seed or 0)
         protocol = setting.protocol
-        cells = protocol.grids()[1]
         data = load_scenes(context)
         simulation = Simulation(setting.rig, fill=self.fill)
-        shown = simulation.shown(torch.from_numpy(data.images))
-        labels = torch.from_numpy(data.labels)
-        train, val = (torch.from_numpy(data.part(part)) for part in (0, 1))
+        train_rows, val_rows = data.part(Split.TRAIN), data.part(Split.VAL)
+        rows = np.concatenate([train_rows, val_rows])  # the test split is not even looked at
+        shown = simulation.shown(torch.from_numpy(data.images[rows]))
+        labels = torch.from_numpy(data.labels[rows])
+        train, val = torch.arange(len(rows)).split([len(train_rows), len(val_rows)])
 
         torch.manual_seed(stream_seed(seed, "start"))
-        design = setting.design_settings().build(cells, seed)
-        frame_shape = tuple(simulation.all_frames(shown[:1], design.mask().detach()).shape[-2:])
+        design = new_design(setting)
+        frame_shape = tuple(design.readout(simulation.all_frames(shown[:1], design.mask().detach())).shape[-2:])
         classifier = new_classifier(protocol, frame_shape, len(data.class_names))
         schedule = loop.Schedule(len(train), self.epochs, self.batch, seed)
 
         def fit_normalisation(items: Tensor) -> None:
-            classifier.normalisation.fit(simulation.all_frames(shown[items], design.mask().detach()))
+            frames = simulation.all_frames(shown[items], design.mask().detach())
+            classifier.normalisation.fit(design.readout(frames).detach())
 
         few = train[torch.from_numpy(_spread(len(train), REFIT_ITEMS))]
         fit_normalisation(few if design.learnable else train)
@@ -122,7 +125,8 @@ class Train(Step):
             classifier.train()
             items = train[indices]
             scenes = shift_and_flip(shown[items], self.shift_px, flip=self.flip, generator=generator)
-            logits = classifier(simulation.frames(scenes, design.mask(), draws=draws(generator)))
+            noise = draws(generator)
+            logits = classifier(design(scenes, lambda scene, mask: simulation.frames(scene, mask, draws=noise)))
             return criterion(logits, labels[items]), logits.argmax(1) == labels[items]
 
         def validate() -> dict[str, float]:
@@ -131,7 +135,8 @@ class Train(Step):
             if len(val):
                 generator = torch.Generator().manual_seed(stream_seed(seed, "validation"))
                 frames = simulation.all_frames(shown[val], mask, draws=draws(generator))
-                values["val_accuracy"] = float((answers(classifier, frames) == labels[val]).float().mean())
+                named = answers(classifier, design.readout(frames).detach())
+                values["val_accuracy"] = float((named == labels[val]).float().mean())
             return values
 
         final = loop.run_loop(
@@ -151,8 +156,9 @@ class Train(Step):
         )
         mask = design.mask().detach()
         np.save(context.folder / "mask.npy", mask.numpy().astype(np.float32))
-        camera = TrainedCamera(classifier, mask, self.fill, data.class_names, (frame_shape[0], frame_shape[1]))
+        camera = TrainedCamera(classifier, design, self.fill, data.class_names, (frame_shape[0], frame_shape[1]))
         save_camera(context.folder / "model.pt", camera)
+        loop.drop_checkpoint(context)
         outputs = {"mask": context.folder / "mask.npy", "model": context.folder / "model.pt"}
         return StepResult(outputs, {**final, "aperture_ratio": float(mask.mean()), "skipped": len(data.skipped)})
 

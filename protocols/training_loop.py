@@ -99,6 +99,8 @@ def run_loop(
     path = context.folder / CHECKPOINT
     if path.exists():
         saved = torch.load(path, weights_only=True)
+        if saved["hash"] != context.content_hash:
+            raise RunFailed(f"{path} is a checkpoint of another training; remove it to train from the start")
         for name, item in state.items():
             item.load_state_dict(saved["state"][name])
         start, sums, last = saved["step"], _Sums(**saved["sums"]), saved["last"]
@@ -128,17 +130,23 @@ def run_loop(
             sums = _Sums()
         context.progress(step + 1, schedule.steps, "steps", **last)
         if step + 1 < schedule.steps and (context.stop_asked() or time.monotonic() - saved_at > CHECKPOINT_EVERY_S):
-            _save(path, {name: item.state_dict() for name, item in state.items()}, step + 1, sums, last)
+            states = {name: item.state_dict() for name, item in state.items()}
+            where = {"hash": context.content_hash, "step": step + 1, "sums": vars(sums), "last": last}
+            _save(path, {"state": states, **where})
             saved_at = time.monotonic()
             context.stop_here(f"checkpoint at step {step + 1} of {schedule.steps}")
-    path.unlink(missing_ok=True)
     return {**last, "steps": schedule.steps}
 
 
-def _save(path: Path, state: dict[str, Any], step: int, sums: _Sums, last: dict[str, float]) -> None:
+def drop_checkpoint(context: StepContext) -> None:
+    """Remove the checkpoint once what was trained is on the disk, and not before."""
+    (context.folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _save(path: Path, checkpoint: dict[str, Any]) -> None:
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
-        torch.save({"state": state, "step": step, "sums": vars(sums), "last": last}, file)
+        torch.save(checkpoint, file)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
-from labctl.devices import Display, Levels
 from labctl.errors import BadInput
 from labctl.exposure import Frames
-from labctl.light_path import RigDevices
+from labctl.light_path import RigDevices, check_still, show_exposure
 from labctl.roads import DevicePlan
 from sim.devices import SimulatedCamera
 
@@ -36,9 +33,9 @@ class SimulatedLightPath:
         try:
             for start in range(0, len(plan), BLOCK):
                 for index in range(start, min(start + BLOCK, len(plan))):
-                    _show(plan, index, last_shown, devices)
+                    show_exposure(plan, index, last_shown, devices)
                     last_shown = index
-                    camera.trigger(plan.tags[index])
+                    camera.trigger(plan.tag(index))
                     camera.finish_exposures()
                 for frame in camera.fetch_all():
                     last_read += 1
@@ -46,30 +43,11 @@ class SimulatedLightPath:
         finally:
             camera.disarm()
             if 0 <= last_read < last_shown:
-                _show(plan, last_read, last_shown, devices)
-
-
-def _show(plan: DevicePlan, index: int, before: int, devices: RigDevices) -> None:
-    """Bring the displays from exposure `before` (-1: none yet) to exposure `index`, and let them settle."""
-    mask: Levels = plan.mask_of(index)[0]
-    changed = before < 0 or not np.array_equal(mask, plan.mask_of(before)[0])
-    if changed:
-        devices.mask.show(mask)
-    if plan.scene_levels is not None and devices.scene is not None:
-        devices.scene.show(plan.scene_levels[index, 0])
-        changed = True
-    settle_s = max(_settle_s(devices.mask), _settle_s(devices.scene))
-    for _ in range(2 if before < 0 else int(changed)):
-        devices.clock.sleep(settle_s)
-
-
-def _settle_s(display: Display | None) -> float:
-    return 0.0 if display is None else display.settle_s
+                show_exposure(plan, last_read, last_shown, devices)
 
 
 def _checked_camera(plan: DevicePlan, devices: RigDevices) -> SimulatedCamera:
     if devices.world is None or not isinstance(devices.camera, SimulatedCamera):
         raise BadInput("this light path needs simulated devices; use light_path: sequenced")
-    if plan.mask_levels.shape[1] != 1 or (plan.scene_levels is not None and plan.scene_levels.shape[1] != 1):
-        raise BadInput("this light path shows one mask and one scene per exposure (Ts = Tm = 1)")
+    check_still(plan)
     return devices.camera

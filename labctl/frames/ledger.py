@@ -105,8 +105,13 @@ class FrameLedger:
             with raw_path.open("rb") as raw:
                 for index, line in enumerate(lines):
                     data = raw.read(self._frame_bytes)
-                    if line["index"] != index or len(data) < self._frame_bytes or zlib.crc32(data) != line["crc32"]:
+                    if len(data) < self._frame_bytes:
                         break
+                    if line["index"] != index or zlib.crc32(data) != line["crc32"]:
+                        raise RunFailed(
+                            f"{self.folder}: frame {index} does not match its checksum, which no crash explains; "
+                            "restore the folder from a copy, or remove it to capture anew"
+                        )
                     kept += 1
         if raw_size > kept * self._frame_bytes:
             os.truncate(raw_path, kept * self._frame_bytes)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 
@@ -26,7 +27,7 @@ def test_the_first_ctrl_c_asks_and_raises_nothing() -> None:
 
 
 def test_the_second_ctrl_c_aborts_where_we_are() -> None:
-    with Interrupts() as interrupts:
+    with Interrupts() as interrupts, interrupts.exposed():
         ctrl_c()
         with pytest.raises(Aborted):
             ctrl_c()
@@ -35,7 +36,7 @@ def test_the_second_ctrl_c_aborts_where_we_are() -> None:
 
 def test_the_third_ctrl_c_kills_the_children_and_raises_nothing_more() -> None:
     killed = []
-    with Interrupts() as interrupts:
+    with Interrupts() as interrupts, interrupts.exposed():
         interrupts.on_kill = lambda: killed.append(True)
         ctrl_c()
         with pytest.raises(Aborted):
@@ -48,21 +49,38 @@ def test_the_third_ctrl_c_kills_the_children_and_raises_nothing_more() -> None:
 
 def test_an_abort_waits_for_the_end_of_a_shielded_part() -> None:
     done: list[str] = []
-    with Interrupts() as interrupts:
+    with Interrupts() as interrupts, interrupts.exposed():
         ctrl_c()
         with pytest.raises(Aborted):
             write_shielded(interrupts, done)
     assert done == ["written"]
 
 
-def test_nothing_is_raised_while_cleaning_up() -> None:
-    with Interrupts() as interrupts, interrupts.cleaning_up():
+def test_nothing_is_raised_outside_the_exposed_part() -> None:
+    with Interrupts():
         for _ in range(3):
             ctrl_c()
 
 
+def test_an_abort_that_was_swallowed_comes_back_to_whoever_asks() -> None:
+    with Interrupts() as interrupts, interrupts.exposed():
+        with contextlib.suppress(Aborted):
+            os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Aborted):
+            interrupts.check()
+
+
+def test_a_dead_terminal_tears_nothing() -> None:
+    def say(text: str) -> None:
+        raise OSError(5, "Input/output error")
+
+    with Interrupts(say) as interrupts:
+        ctrl_c()
+        assert interrupts.level == StopLevel.AFTER_BLOCK
+
+
 def test_terminate_aborts_at_once() -> None:
-    with Interrupts() as interrupts, pytest.raises(Aborted):
+    with Interrupts() as interrupts, pytest.raises(Aborted), interrupts.exposed():
         os.kill(os.getpid(), signal.SIGTERM)
     assert interrupts.level == StopLevel.ABORT
 

@@ -84,6 +84,16 @@ def test_a_changed_pixel_is_found(tmp_path: Path) -> None:
         read_capture(tmp_path)
 
 
+def test_damage_that_no_crash_explains_is_never_cut_off(tmp_path: Path) -> None:
+    fill(tmp_path, 6)
+    with (tmp_path / RAW).open("r+b") as raw:
+        raw.seek(60 * 2)
+        raw.write(b"\xff\xff")
+    with pytest.raises(RunFailed, match="frame 2 does not match its checksum, which no crash explains"):
+        ledger_in(tmp_path)
+    assert (tmp_path / RAW).stat().st_size == 6 * 60
+
+
 def test_an_unfinished_capture_is_not_read_as_a_whole_one(tmp_path: Path) -> None:
     fill(tmp_path, 5)
     with pytest.raises(RunFailed, match="5 of 8 frames captured"):

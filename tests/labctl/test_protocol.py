@@ -62,6 +62,30 @@ def test_every_design_and_seed_is_a_step_of_its_own_and_the_report_comes_last(qu
     assert len({step.hash for step in made}) == len(keys)
 
 
+def test_two_equal_captures_do_not_share_their_exposures(quickstart: Path) -> None:
+    again = 'steps.again={type: capture, mask: "${steps.train.mask}"}'
+    made = hashes(plan(quickstart, again, 'steps.capture={type: capture, mask: "${steps.train.mask}"}'))
+    assert made["again"] != made["capture"]
+
+
+def test_where_the_data_lies_does_not_change_a_hash(configs: Path, tmp_path: Path) -> None:
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (12, 70, 70), dtype=np.uint8)
+    arrays = {"images": images, "identity": np.arange(12) % 2, "split": np.arange(12) // 4}
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    np.savez(tmp_path / "a" / "d.npz", **arrays)
+    (tmp_path / "b" / "d.npz").write_bytes((tmp_path / "a" / "d.npz").read_bytes())
+    faces = configs / "protocols" / "lensless-faces.yaml"
+    one, other = (
+        plan(faces, f"data.path={tmp_path / folder / 'd.npz'}", "data.min_per_identity=1") for folder in ("a", "b")
+    )
+    assert changed(one, other) == set()
+    assert one.protocol.resolved()["data"]["path"] == str(tmp_path / "a" / "d.npz")
+
+
 def test_a_plan_foretells_frames_bytes_and_what_moves(quickstart: Path) -> None:
     capture = next(step for step in plan(quickstart) if step.key.startswith("capture/"))
     assert capture.estimate.frames == 240 + 60 + 357

@@ -110,6 +110,48 @@ def test_a_rig_that_fails_to_open_lets_go_of_its_lock(monkeypatch: pytest.Monkey
     labctl.open_rig("sim").close()
 
 
+def test_a_camera_that_is_gone_does_not_keep_a_burning_lamp_from_being_switched_off(
+    monkeypatch: pytest.MonkeyPatch, own_state_folder: Path
+) -> None:
+    rig = labctl.open_rig("sim")
+    rig.devices().instruments["lamp"].set_quantity("power", 1.0)
+    (lamp,) = own_state_folder.glob("rigs/sim/*lamp*.json")
+    burning = lamp.read_text()
+    rig.close()
+    lamp.write_text(burning)
+    (own_state_folder / "rigs" / "sim.holder.json").write_text('{"pid": 1, "since": "yesterday"}')
+    camera = type(plugins.load("labctl.devices", "sim.camera").model_validate({"type": "sim.camera"}).make(_context()))
+    with monkeypatch.context() as patch:
+        patch.setattr(camera, "open", lambda self: (_ for _ in ()).throw(HardwareError("unplugged")))
+        with pytest.raises(HardwareError, match="rig 'sim' could not be opened: camera: unplugged"):
+            labctl.open_rig("sim")
+    assert json.loads(lamp.read_text())["power"] == 0.0
+    with labctl.open_rig("sim") as again:
+        assert again.recovered_from is not None, "the camera was never made safe"
+
+
+def test_a_rig_can_be_closed_from_another_thread() -> None:
+    import threading
+
+    rig = labctl.open_rig("sim")
+    closer = threading.Thread(target=rig.close)
+    closer.start()
+    closer.join()
+    labctl.open_rig("sim").close()
+
+
+def test_a_live_scene_is_not_the_picture_that_was_shown_last() -> None:
+    mask = np.ones((32, 32))
+    exposure = Exposure(exposure_s=0.0005, roi=(32, 32))
+    live = still_plan("live", mask, exposure, exposure_ids=[5])
+    white = still_plan(np.ones((1, 1, 63, 63)), mask, exposure, exposure_ids=[6])
+    for path in ("simulated", "sequenced"):
+        with labctl.open_rig("sim", set={"light_path": path}) as rig:
+            before = rig.expose(live).pixels
+            rig.expose(white)
+            assert np.array_equal(rig.expose(live).pixels, before)
+
+
 def _context() -> OpenContext:
     spec = load_rig(find_rig("sim"))
     world = spec.world.make(spec.twin, spec.roads, Path())

@@ -119,6 +119,30 @@ def test_the_catalogue_is_made_anew_from_the_folders(finished: labctl.api.Run, t
     assert row.metrics == finished.metrics
 
 
+def test_what_was_made_of_other_data_is_set_aside_and_not_gone_on_with(
+    finished: labctl.api.Run, tmp_path: Path
+) -> None:
+    import shutil
+
+    shutil.copytree(finished.path, tmp_path / "run")
+    protocol = tmp_path / "run" / "protocol.yaml"
+    protocol.write_text(protocol.read_text().replace("split_seed: 0", "split_seed: 1"))
+    resumed = labctl.api.resume(tmp_path / "run")
+    assert resumed.status == "finished"
+    assert resumed.metrics != finished.metrics
+    aside = {path.name.rsplit("-", 1)[0] for path in (tmp_path / "run" / "superseded").iterdir()}
+    assert {"train-learned-seed0", "capture-learned-seed0"} <= aside
+
+
+def test_a_broken_catalogue_does_not_fail_a_run(
+    finished: labctl.api.Run, own_state_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own_state_folder.mkdir(exist_ok=True)
+    (own_state_folder / "catalogue.sqlite").write_bytes(b"this is no database" * 100)
+    assert labctl.api.resume(finished.path).status == "finished"
+    assert "not in the catalogue" in caplog.text
+
+
 def test_the_last_line_of_stdout_is_one_json_object(
     tmp_path: Path, configs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,6 +91,19 @@ def test_a_capture_of_shown_scenes_is_refused_on_a_rig_without_a_monitor(tmp_pat
     assert not (tmp_path / "run").exists()
 
 
+def test_labels_of_an_operator_are_matched_to_the_classes_by_name(tmp_path: Path, configs: Path) -> None:
+    path = protocol(tmp_path)
+    path.write_text(
+        path.read_text().replace("[anna, ben]", "['7', '3']").replace("takes: 2", "takes: 1")
+        + '  test: {type: evaluate, stage: captured, model: "${steps.train.model}", frames: "${steps.live.frames}"}\n'
+    )
+    person = Person("done", "take", "keep", "take", "keep")
+    run = labctl.run_protocol(path, rig=rig_without_scene(tmp_path, configs), out=tmp_path / "run", ask=person)
+    assert run.status == "finished", run.outcome
+    predictions = np.load(run.artifact("test/disc/seed0", "evaluation").parent / "predictions.npz")
+    assert predictions["label"].tolist() == [7, 3]
+
+
 @pytest.mark.parametrize(("change", "text"), [
     ({"steps.live.labels": ["anna", "anna"]}, "names something twice"),
     ({"steps.live.instruments": {"laser": {"power": 1}}}, "laser"),

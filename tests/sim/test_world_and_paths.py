@@ -138,7 +138,7 @@ def test_a_reader_that_stops_early_finds_the_displays_at_the_last_frame_read(rng
     next(stream)
     stream.close()
     assert np.array_equal(devices.mask.shown().levels, plan.mask_of(1)[0])
-    assert np.array_equal(devices.scene.shown().levels, plan.scene_levels[1, 0])
+    assert np.array_equal(devices.scene.shown().levels, plan.scene_of(1)[0])
 
 
 def test_the_simulated_path_refuses_what_it_cannot_do(rng, make_world):
@@ -147,7 +147,7 @@ def test_the_simulated_path_refuses_what_it_cannot_do(rng, make_world):
     real = replace(devices, world=None)
     with pytest.raises(BadInput, match="needs simulated devices; use light_path: sequenced"):
         next(SimulatedLightPath().stream(plan, real))
-    clip = replace(plan, scene_levels=plan.scene_levels.repeat(2, axis=1))
+    clip = replace(plan, plan=replace(plan.plan, scenes=plan.plan.scenes.repeat(2, axis=1)))
     with pytest.raises(BadInput, match=r"Ts = Tm = 1"):
         next(SimulatedLightPath().stream(clip, devices))
 
