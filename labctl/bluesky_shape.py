@@ -3,7 +3,7 @@
 bluesky tells devices by their methods, so nothing here imports it. Whatever takes long happens in a thread, and the
 plan waits for its `Status`. `stage` and `unstage` have finished when they return: the RunEngine does not wait for
 them when it cleans up. Nor does it tell a device that a plan failed: a lamp stays as it was set until the rig is made
-safe, so open the rig with `with`. [bluesky 1.13..1.15, event-model 1.23]
+safe, so open the rig with `with`. [bluesky 1.15, event-model 1.24]
 """
 
 from __future__ import annotations

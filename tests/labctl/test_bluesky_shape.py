@@ -22,9 +22,6 @@ from labctl.light_path import RigDevices
 
 EXPOSURE = Exposure(exposure_s=0.002, roi=(8, 8))
 
-# The RunEngine looks for a running event loop in the old way; nothing of ours is silenced.
-bluesky_warns = pytest.mark.filterwarnings("ignore::DeprecationWarning:bluesky.*")
-
 
 @pytest.fixture
 def devices(configs: Path) -> Iterator[RigDevices]:
@@ -86,7 +83,6 @@ def test_the_adapters_have_the_shape_of_bluesky(protocols: Any, devices, camera,
             assert isinstance(thing, protocols.Checkable)
 
 
-@bluesky_warns
 def test_a_scan_of_the_lamp_brightens_the_frames(devices, camera, lamp) -> None:
     plans = pytest.importorskip("bluesky.plans")
     open_mask(devices)
@@ -107,7 +103,6 @@ def test_a_scan_of_the_lamp_brightens_the_frames(devices, camera, lamp) -> None:
         camera.trigger()
 
 
-@bluesky_warns
 def test_counting_gives_numbered_frames_of_one_brightness(devices, lamp) -> None:
     plans = pytest.importorskip("bluesky.plans")
     open_mask(devices)
@@ -117,7 +112,6 @@ def test_counting_gives_numbered_frames_of_one_brightness(devices, lamp) -> None
     assert len({row["camera_mean_dn"] for row in data}) == 1
 
 
-@bluesky_warns
 def test_a_plan_moves_the_mask_and_the_camera_sees_it(devices, camera, lamp) -> None:
     stubs = pytest.importorskip("bluesky.plan_stubs")
     from bluesky.preprocessors import run_decorator, stage_decorator
@@ -140,7 +134,6 @@ def test_a_plan_moves_the_mask_and_the_camera_sees_it(devices, camera, lamp) -> 
     assert display.read()["mask_picture"]["value"] == "blank"
 
 
-@bluesky_warns
 def test_a_scan_beyond_the_limits_of_the_lamp_is_foreseen_and_refused_at_the_limit(camera, lamp) -> None:
     plans = pytest.importorskip("bluesky.plans")
     from bluesky.simulators import check_limits
@@ -154,7 +147,6 @@ def test_a_scan_beyond_the_limits_of_the_lamp_is_foreseen_and_refused_at_the_lim
         camera.trigger()
 
 
-@bluesky_warns
 def test_an_exposure_beyond_the_limits_stops_the_plan_before_anything_moves(devices, lamp) -> None:
     plans = pytest.importorskip("bluesky.plans")
     camera = ReadableCamera(devices.camera, Exposure(exposure_s=30.0))
