@@ -35,7 +35,7 @@ CLOCKED = {
         "protocols.model_file.answers",
     ],
     "data": ["protocols.data.Digits.load"],
-    "report": ["protocols.report.Report.run"],
+    "report": ["protocols.report.step.Report.run"],
     "framework": ["labctl.runner.Runner._on_message"],
 }
 HEAVY = {
@@ -120,7 +120,7 @@ def _import_seconds(modules: tuple[str, ...]) -> float:
 
 def _clock_at(path: str, name: str, clock: Clock) -> None:
     parts = path.split(".")
-    depth = 3 if parts[-2][0].isupper() and len(parts) > 3 else 2
+    depth = 3 if parts[-2][0].isupper() else 2
     module = importlib.import_module(".".join(parts[:-1] if depth == 2 else parts[:-2]))
     owner = module if depth == 2 else getattr(module, parts[-2])
     setattr(owner, parts[-1], clock.wrap(name, getattr(owner, parts[-1])))

@@ -9,7 +9,7 @@ import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -87,17 +87,6 @@ class ImageSet:
     def part(self, split: Split | int | str) -> IntArray:
         """Indices of the samples of one split, in order. Raises BadInput for a split that does not exist."""
         return np.flatnonzero(self.split == Split.of(split)).astype(np.int64)
-
-    def subset(self, indices: npt.ArrayLike) -> ImageSet:
-        """The samples at `indices`, in that order; class names and labels stay as they are."""
-        chosen = np.asarray(indices, dtype=np.int64)
-        return replace(
-            self,
-            images=self.images[chosen],
-            labels=self.labels[chosen],
-            split=self.split[chosen],
-            sample_ids=self.sample_ids[chosen],
-        )
 
 
 class ImageSource(Frozen):

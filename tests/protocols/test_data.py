@@ -411,16 +411,6 @@ def test_one_more_picture_moves_few_others_between_the_parts():
     assert (before != after).sum() <= 2
 
 
-def test_a_subset_keeps_ids_and_class_names():
-    data = Digits().load((8, 8))
-    part = data.subset(data.part("test")[:5])
-    assert len(part) == 5
-    assert set(part.split) == {2}
-    assert np.array_equal(part.sample_ids, data.part("test")[:5])
-    assert np.array_equal(part.images, data.images[part.sample_ids])
-    assert part.class_names == data.class_names
-
-
 def test_a_split_that_does_not_exist_and_arrays_that_do_not_fit_are_refused():
     data = Digits().load((8, 8))
     with pytest.raises(BadInput, match="split 'tset' does not exist; use train"):

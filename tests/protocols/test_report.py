@@ -16,11 +16,11 @@ import pytest
 import labctl
 from labctl.durable import write_json
 from labctl.store import RunFolder
-from protocols import report_tables as tables
 from protocols.metrics import Interval
-from protocols.report import write_report
-from protocols.report_page import Section, Table, Text, render
-from protocols.report_sections import PARTS
+from protocols.report import tables
+from protocols.report.page import Section, Table, Text, render
+from protocols.report.sections import PARTS
+from protocols.report.step import write_report
 
 SMALL = {
     "scene_px": [24, 24],
@@ -167,7 +167,7 @@ def test_predictions_that_do_not_fit_the_evaluation_are_refused(run: RunFolder) 
 def test_many_classes_give_the_most_frequent_mistakes_instead_of_a_matrix(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("protocols.report_sections.MAX_CLASSES", 5)
+    monkeypatch.setattr("protocols.report.sections.MAX_CLASSES", 5)
     page = page_of(run, "confusion")
     last = tables.scores(tables.read_evidence(run))[-1]
     wrong = Counter(

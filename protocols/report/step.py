@@ -11,10 +11,10 @@ from labctl.durable import write_whole
 from labctl.errors import LabctlError
 from labctl.steps import Estimate, Step, StepContext, StepResult, StepSetting
 from labctl.store import RunFolder
-from protocols import report_tables as tables
-from protocols.report_page import Picture, Section, Text, render
-from protocols.report_sections import PARTS, Part
-from protocols.report_tables import Evidence, FramePairs, Score
+from protocols.report import tables
+from protocols.report.page import Picture, Section, Text, render
+from protocols.report.sections import PARTS, Part
+from protocols.report.tables import Evidence, FramePairs, Score
 
 
 class Report(Step):
@@ -26,7 +26,7 @@ class Report(Step):
     where: ClassVar[Literal["host", "child"]] = "child"
     once: ClassVar[bool] = True
     outputs: ClassVar[Mapping[str, str]] = {"report": "report"}
-    modules: ClassVar[tuple[str, ...]] = ("torch", "jinja2", "protocols.report_pictures", "sim.twin")
+    modules: ClassVar[tuple[str, ...]] = ("torch", "jinja2", "protocols.report.pictures", "sim.twin")
 
     type: Literal["report"]
 

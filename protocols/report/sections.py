@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from protocols import report_tables as tables
-from protocols.report_optics import Pairs, camera_section, gap_section, live_section, scenes_section
-from protocols.report_page import Block, Fold, Picture, Table, Text, short_name
-from protocols.report_tables import Evidence, Made, Score
+from protocols.report import tables
+from protocols.report.optics import Pairs, camera_section, gap_section, live_section, scenes_section
+from protocols.report.page import Block, Fold, Picture, Table, Text, short_name
+from protocols.report.tables import Evidence, Made, Score
 
 MAX_CLASSES = 20
 """More classes make a confusion matrix that nobody can read."""
 
 
 def _accuracy(evidence: Evidence, pairs: Pairs) -> list[Block]:
-    from protocols.report_figures import Dot, accuracy_figure
+    from protocols.report.figures import Dot, accuracy_figure
 
     found = tables.scores(evidence)
     if not found:
@@ -138,7 +138,7 @@ def _meaning(evidence: Evidence) -> str:
 
 
 def _training(evidence: Evidence, pairs: Pairs) -> list[Block]:
-    from protocols.report_figures import Curve, curves_figure
+    from protocols.report.figures import Curve, curves_figure
 
     quantities = {
         "loss": ("training loss (nats)", 1.0),
@@ -181,7 +181,7 @@ def _training(evidence: Evidence, pairs: Pairs) -> list[Block]:
 
 
 def _confusion(evidence: Evidence, pairs: Pairs) -> list[Block]:
-    from protocols.report_figures import confusion_figure
+    from protocols.report.figures import confusion_figure
 
     found = tables.scores(evidence)
     if not found:
@@ -227,7 +227,7 @@ def _confusion(evidence: Evidence, pairs: Pairs) -> list[Block]:
 
 
 def _timing(evidence: Evidence, pairs: Pairs) -> list[Block]:
-    from protocols.report_figures import timing_figure
+    from protocols.report.figures import timing_figure
 
     seconds = {
         name: sum(m.row["seconds"] for m in evidence.made if m.instance.name == name)

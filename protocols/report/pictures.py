@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from protocols.report_figures import INK, PAGE_IN, Array, new_figure, styled, thin_bar, unique
+from protocols.report.figures import INK, PAGE_IN, Array, new_figure, styled, thin_bar, unique
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import numpy as np
 from labctl.durable import read_lines
 from labctl.errors import LabctlError
 from labctl.frames.ledger import read_capture
-from protocols import report_tables as tables
-from protocols.report_page import Block, Picture, Table, Text, short_name
-from protocols.report_tables import Evidence, FramePairs
+from protocols.report import tables
+from protocols.report.page import Block, Picture, Table, Text, short_name
+from protocols.report.tables import Evidence, FramePairs
 
 CAMERAS_PER_FIGURE = 5
 SHOWN_DESIGNS = 12
@@ -26,7 +26,7 @@ def camera_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
     """Masks, what the SLM shows, the shadow of a point, and the white frame."""
     import torch
 
-    from protocols.report_pictures import CameraView, camera_figure, masks_figure
+    from protocols.report.pictures import CameraView, camera_figure, masks_figure
     from protocols.simulation import Simulation
 
     makers = [
@@ -92,7 +92,7 @@ def camera_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
 
 def scenes_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
     """Test scenes beside their frames; fills `pairs` for `gap_section`."""
-    from protocols.report_pictures import scenes_figure
+    from protocols.report.pictures import scenes_figure
 
     designs = [
         d for d in evidence.designs if any(m.design == d for m in (*evidence.of("train"), *evidence.of("capture")))
@@ -144,7 +144,7 @@ def scenes_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
 
 def live_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
     """What an operator presented and answered."""
-    from protocols.report_pictures import live_figure
+    from protocols.report.pictures import live_figure
 
     blocks: list[Block] = []
     for made in evidence.of("operator"):
@@ -187,7 +187,7 @@ def live_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
 
 def gap_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
     """How captured frames differ from simulated ones, in DN and in accuracy."""
-    from protocols.report_figures import histogram_figure
+    from protocols.report.figures import histogram_figure
 
     with_captures = {d: [p for p in own if p.captured is not None] for d, own in pairs.items()}
     with_captures = {design: own for design, own in with_captures.items() if own}

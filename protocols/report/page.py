@@ -48,7 +48,7 @@ class Picture:
     @property
     def width_percent(self) -> float:
         """Width on the page, so that letters have the same size in all figures."""
-        from protocols.report_figures import DPI, PAGE_IN
+        from protocols.report.figures import DPI, PAGE_IN
 
         pixels = int.from_bytes(self.png[16:20], "big")
         return min(100.0, 100 * pixels / DPI / PAGE_IN)
@@ -87,7 +87,7 @@ def render(sections: Sequence[Section], title: dict[str, Any]) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("protocols", "templates"),
+        loader=PackageLoader("protocols.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
