@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Annotated
 
 import numpy as np
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, MaxLen, MinLen
+from pydantic import AfterValidator
 
 from labctl.devices import Levels
 from labctl.errors import BadInput
@@ -20,10 +22,21 @@ from labctl.frozen import Frozen
 FULL_LEVEL = 255
 
 
-class PanelRoad(Frozen):
-    """From mask transmittance (design grid) to SLM levels, by gamma and contrast.
+def _rises_from_0_to_1(table: tuple[float, ...]) -> tuple[float, ...]:
+    if table[0] != 0 or table[-1] != 1 or any(after <= before for before, after in pairwise(table)):
+        raise ValueError("a look-up table must rise strictly from 0 to 1; divide by the response at full level")
+    return table
 
-    transmittance = t0 + (1 - t0) (level / 255)^gamma with t0 = 1 / contrast; values below t0 become level 0.
+
+ResponseTable = Annotated[tuple[float, ...], MinLen(2), MaxLen(256), AfterValidator(_rises_from_0_to_1)]
+"""Measured response of a panel at equally spaced levels from 0 to 255, relative to full level; linear in between."""
+
+
+class PanelRoad(Frozen):
+    """From mask transmittance (design grid) to SLM levels, by contrast and either gamma or a look-up table.
+
+    transmittance = t0 + (1 - t0) response(level / 255) with t0 = 1 / contrast and response(s) = s^gamma or as
+    measured; values below t0 become level 0.
     """
 
     cell_px: Annotated[int, Gt(0), Le(256)] = 1
@@ -32,11 +45,18 @@ class PanelRoad(Frozen):
     gamma: Annotated[float, Ge(0.2), Le(5)] = 1.0
     contrast: Annotated[float, Gt(1)] = 1000.0
 
+    lut: ResponseTable | None = None
+    """Measured response; goes before `gamma`."""
+
     def levels(self, mask: FloatArray) -> Levels:
         """(H, W) transmittance 0..1 to (H cell_px, W cell_px) uint8 levels."""
         floor = 1.0 / self.contrast
-        share = np.clip((np.asarray(mask, dtype=np.float64) - floor) / (1.0 - floor), 0.0, 1.0)
-        levels = np.round(FULL_LEVEL * share ** (1.0 / self.gamma)).astype(np.uint8)
+        response = np.clip((np.asarray(mask, dtype=np.float64) - floor) / (1.0 - floor), 0.0, 1.0)
+        if self.lut is None:
+            share = response ** (1.0 / self.gamma)
+        else:
+            share = np.interp(response, self.lut, np.linspace(0.0, 1.0, len(self.lut)))
+        levels = np.round(FULL_LEVEL * share).astype(np.uint8)
         grown: Levels = levels.repeat(self.cell_px, axis=-2).repeat(self.cell_px, axis=-1)
         return grown
 

@@ -31,7 +31,12 @@ def road_levels(mask: Tensor, road: PanelRoad) -> Tensor:
         return levels
     floor = 1.0 / road.contrast
     share = ((mask.detach() - floor) / (1 - floor)).clamp(1 / FULL_LEVEL, 1)
-    slope = share ** (1 / road.gamma - 1) / (road.gamma * (1 - floor))
+    if road.lut is None:
+        slope = share ** (1 / road.gamma - 1) / (road.gamma * (1 - floor))
+    else:
+        table = torch.tensor(road.lut, dtype=mask.dtype, device=mask.device)
+        right = torch.searchsorted(table, share).clamp(1, len(table) - 1)
+        slope = 1 / ((len(table) - 1) * (table[right] - table[right - 1]) * (1 - floor))
     return levels + _cells((mask - mask.detach()) * slope, road.cell_px)
 
 
@@ -42,13 +47,15 @@ def panel_transmittance(
     contrast: Tensor | float,
     fill_factor: float = 1.0,
     crosstalk: Tensor | float = 0.0,
+    lut: Tensor | None = None,
 ) -> Tensor:
-    """Transmittance of every panel pixel, t0 + fill_factor (1 - t0) share^gamma with t0 = 1 / contrast.
+    """Transmittance of every panel pixel, t0 + fill_factor (1 - t0) response with t0 = 1 / contrast.
 
-    share: (..., rows, columns) level / 255. crosstalk: share of its open light that a pixel exchanges with its four
-    neighbours; the sum over the picture is kept. Differentiable in all tensors, also at share 0.
+    share: (..., rows, columns) level / 255. The response is share^gamma, or `lut` (n,) at n equally spaced shares.
+    crosstalk: share of its open light that a pixel exchanges with its four neighbours; the sum over the picture is
+    kept. Differentiable in all tensors, also at share 0.
     """
-    return _transmit(_response(share, gamma), contrast=contrast, fill_factor=fill_factor, crosstalk=crosstalk)
+    return _transmit(_response(share, gamma, lut), contrast=contrast, fill_factor=fill_factor, crosstalk=crosstalk)
 
 
 def shown_transmittance(
@@ -59,6 +66,7 @@ def shown_transmittance(
     contrast: Tensor | float,
     fill_factor: float = 1.0,
     crosstalk: Tensor | float = 0.0,
+    lut: Tensor | None = None,
 ) -> Tensor:
     """Transmittance of every panel pixel when `mask` goes down `road` to the panel.
 
@@ -67,7 +75,7 @@ def shown_transmittance(
     one unit of mask is one unit of response. It is exact for a panel whose gamma the road knows, and unlike the product
     of the two slopes (infinite times zero) it also moves a cell that stands at 0.
     """
-    response = _response(_levels_of(mask, road), gamma)
+    response = _response(_levels_of(mask, road), gamma, lut)
     if torch.is_grad_enabled() and mask.requires_grad:
         response = response + _cells(mask - mask.detach(), road.cell_px)
     return _transmit(response, contrast=contrast, fill_factor=fill_factor, crosstalk=crosstalk)
@@ -101,7 +109,11 @@ def _cells(values: Tensor, cell_px: int) -> Tensor:
     return values.repeat_interleave(cell_px, dim=-2).repeat_interleave(cell_px, dim=-1)
 
 
-def _response(share: Tensor, gamma: Tensor | float) -> Tensor:
+def _response(share: Tensor, gamma: Tensor | float, lut: Tensor | None) -> Tensor:
+    if lut is not None:
+        place = share.clamp(0, 1) * (len(lut) - 1)
+        left = place.detach().floor().clamp(max=len(lut) - 2).long()
+        return lut[left] + (place - left) * (lut[left + 1] - lut[left])
     lit = share > 0
     return torch.where(lit, torch.where(lit, share, 1.0) ** gamma, 0.0)
 

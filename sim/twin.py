@@ -78,6 +78,8 @@ class Twin(nn.Module):
             name: given.pop(name) for name in ("vignetting", "dark_offset", "gain_dn_per_e") if name in given
         }
         register_values(self, nominal, given, dtype)
+        lut = settings.panel.lut
+        self.panel_lut = None if lut is None else torch.tensor(lut, dtype=dtype)
         self.sensor = Sensor(settings.sensor, dtype=dtype, values=of_sensor)
         stop = settings.panel.stop_px or settings.panel.shape
         self.pad = settings.optics.margin_px
@@ -208,6 +210,7 @@ class Twin(nn.Module):
         exact = float(self.crosstalk.detach()) == 0 and not self.crosstalk.requires_grad
         return {
             "gamma": self.panel_gamma,
+            "lut": self.panel_lut,
             "contrast": torch.exp(self.log_contrast),
             "fill_factor": self.settings.panel.fill_factor,
             "crosstalk": 0.0 if exact else self.crosstalk,

@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from labctl.errors import BadInput, concerning
 from labctl.frozen import Frozen
-from labctl.roads import Roads
+from labctl.roads import ResponseTable, Roads
 from sim.optics.lensless import CELL_TOLERANCE, Border, check_cell, projected_px, size_on_sensor
 from sim.sensor import Count, SensorSettings
 
@@ -50,6 +50,9 @@ class PanelSettings(Frozen):
     """(rows, columns) in panel pixels."""
 
     gamma: Annotated[float, Ge(0.2), Le(5)] = 1.0
+    lut: ResponseTable | None = None
+    """Measured response; goes before `gamma`."""
+
     contrast: Annotated[float, Gt(1)] = 1000.0
     fill_factor: Annotated[float, Gt(0), Le(1)] = 1.0
     crosstalk: Annotated[float, Ge(0), Le(0.8)] = 0.0

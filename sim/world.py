@@ -264,7 +264,7 @@ class AsBuiltWorldSettings(Frozen):
         errors = self.errors()
         changed: dict[str, dict[str, Any]] = {
             "registration": {name: errors[name] for name in ("shift_px", "rotation_deg", "scale", "blur_px")},
-            "panel": {"gamma": errors["panel_gamma"], "contrast": errors["contrast"]},
+            "panel": {"gamma": errors["panel_gamma"], "lut": None, "contrast": errors["contrast"]},
             "sensor": {name: errors[name] for name in ("vignetting", "dark_offset", "prnu", "column_offset")},
             "light": {"stray": errors["stray"]},
             "optics": {"margin_px": None},

@@ -128,3 +128,42 @@ def test_scene_pixels_are_means_of_whole_blocks(rng):
 def test_a_view_larger_than_the_display_is_refused():
     with pytest.raises(BadInput, match="a view of 9x3 pixels exceeds the display of 8x8"):
         centred_view(torch.zeros(8, 8), (9, 3))
+
+
+TABLE = tuple(np.linspace(0, 1, 17) ** 1.7)
+
+
+def test_a_road_with_the_table_of_the_panel_shows_the_mask_to_a_level(rng):
+    road = PanelRoad(cell_px=2, contrast=200.0, lut=TABLE)
+    mask = torch.from_numpy(rng.uniform(0.01, 1, (6, 5)))
+    shown = panel_transmittance(
+        torch.from_numpy(road.levels(mask.numpy())) / 255.0, gamma=1.0, contrast=200.0, lut=torch.tensor(TABLE).double()
+    )
+    wanted = mask.repeat_interleave(2, 0).repeat_interleave(2, 1)
+    assert (shown - wanted).abs().max() < 1.2 * max(np.diff(TABLE)) * 16 / 255
+
+
+def test_a_table_of_a_power_law_is_that_power_law():
+    road, table = PanelRoad(gamma=2.2), PanelRoad(lut=tuple(np.linspace(0, 1, 256) ** 2.2))
+    mask = np.linspace(0, 1, 200).reshape(10, 20)
+    assert np.abs(road.levels(mask).astype(int) - table.levels(mask).astype(int)).max() <= 1
+
+
+def test_a_mask_learns_through_a_table_like_through_a_gamma(rng):
+    road = PanelRoad(lut=TABLE)
+    mask = torch.from_numpy(rng.random((4, 4))).requires_grad_()
+    shown = shown_transmittance(mask, road, gamma=1.0, contrast=1e6, lut=torch.tensor(TABLE).double())
+    (slope,) = torch.autograd.grad(shown.sum(), mask)
+    assert slope.numpy() == pytest.approx(np.ones((4, 4)), rel=1e-3)
+    (road_slope,) = torch.autograd.grad(road_levels(mask, road).sum(), mask)
+    finite = (
+        np.interp(mask.detach() + 1e-4, TABLE, np.linspace(0, 1, 17))
+        - np.interp(mask.detach() - 1e-4, TABLE, np.linspace(0, 1, 17))
+    ) / 2e-4
+    assert np.median(np.abs(road_slope.numpy() / finite - 1)) < 0.01
+
+
+@pytest.mark.parametrize("table", [(0.0, 0.5, 0.4, 1.0), (0.1, 1.0), (0.0, 0.9)])
+def test_a_table_that_cannot_be_inverted_is_refused(table):
+    with pytest.raises(ValueError, match="must rise strictly from 0 to 1"):
+        PanelRoad(lut=table)
