@@ -91,6 +91,10 @@ def still_plan(
     attempt: int = 0,
 ) -> ExposurePlan:
     """One still frame per scene through one mask. scenes: (N, C, H, W) linear radiance or "live"; mask: (H, W)."""
+    if not isinstance(scenes, str) and scenes.ndim != 4:
+        raise BadInput(f"scenes have shape {scenes.shape}; (N, C, H, W) is needed, with C = 1 for grey")
+    if np.ndim(mask) != 2:
+        raise BadInput(f"the mask has shape {np.shape(mask)}; (H, W) is needed")
     return ExposurePlan(
         scenes=scenes if isinstance(scenes, str) else scenes[:, None],
         masks=np.asarray(mask)[None, None],

@@ -23,6 +23,19 @@ def load(group: str, name: str) -> Any:
     return _loaded(group, name)
 
 
+SHAPES = {
+    "labctl.steps": ("run", "outputs", "where"),
+    "labctl.designs": ("build",),
+    "labctl.models": ("build",),
+    "labctl.datasets": ("load", "check", "fingerprint"),
+    "labctl.devices": ("make", "kind"),
+    "labctl.light_paths": ("stream",),
+    "labctl.twins": ("build", "check_design", "frame_shape"),
+    "labctl.worlds": ("make",),
+}
+"""What a plug-in of each group must have; docs/plug-ins.md says which class to derive it from."""
+
+
 @cache
 def _found(group: str) -> dict[str, tuple[EntryPoint, ...]]:
     found: dict[str, tuple[EntryPoint, ...]] = {}
@@ -44,12 +57,19 @@ def _loaded(group: str, name: str) -> Any:
         raise BadInput(f"the plug-in '{name}' of {group} is offered twice, by {values}; uninstall one")
     entry = entries[0]
     try:
-        return entry.load()
+        found = entry.load()
     except Exception as error:
         raise BadInput(
             f"the plug-in '{name}' of {group} ({entry.value}, from {_package(entry)}) cannot be imported: "
-            f"{type(error).__name__}: {error}; repair or uninstall {_package(entry)}"
+            f"{type(error).__name__}: {error}; repair or reinstall {_package(entry)}"
         ) from error
+    lacking = [attribute for attribute in SHAPES.get(group, ()) if not hasattr(found, attribute)]
+    if lacking:
+        raise BadInput(
+            f"the plug-in '{name}' of {group} ({entry.value}, from {_package(entry)}) lacks {', '.join(lacking)}; "
+            "docs/plug-ins.md says which class to derive it from"
+        )
+    return found
 
 
 def _package(entry: EntryPoint) -> str:

@@ -77,6 +77,9 @@ class Rig:
         Raises BadInput when the plan does not fit the rig, HardwareError when a device fails.
         """
         devices = self.devices()
+        if not isinstance(plan.scenes, str):
+            cells, scene_px = plan.masks.shape[-2:], plan.scenes.shape[-2:]
+            self.spec.twin.check_design(cells, scene_px, self.spec.roads)
         scene_shape = None if devices.scene is None else devices.scene.shape
         return self._path.stream(to_device_plan(plan, self.spec.roads, devices.mask.shape, scene_shape), devices)
 

@@ -66,7 +66,10 @@ class Runner:
         self._documents = DocumentLog(folder.events_file)
         self._rig: Rig | None = None
         self._child: Child | None = None
-        self._began = time.time()
+        earlier = folder.summary() if folder.summary_file.exists() else {}
+        self._session_began = time.time()
+        self._began = earlier.get("began", self._session_began)
+        self._seconds_before = earlier.get("seconds", 0.0)
         self._progress_written = 0.0
         self._rig_notes: list[str] = []
 
@@ -102,6 +105,8 @@ class Runner:
         self._observers.see({"kind": "run", "run": str(self._folder.path), "plan": self._plan})
         self._write_summary("running", "")
         self._warm_child()
+        if any(p.instance.step.where == "host" and p.instance.step.needs and not self._finished(p) for p in self._plan):
+            self._open_rig()  # a rig that is taken or broken is found before hours of training, not after
         for planned in self._plan:
             self._interrupts.check()
             if self._interrupts.level:
@@ -338,7 +343,7 @@ class Runner:
                 "status": status,
                 "reason": reason,
                 "began": self._began,
-                "seconds": round(time.time() - self._began, 3),
+                "seconds": round(self._seconds_before + time.time() - self._session_began, 3),
                 "seeds": list(self._plan.protocol.file.seeds),
                 "designs": list(self._plan.protocol.compared),
                 "protocol_hash": protocol_hash(self._plan.protocol),

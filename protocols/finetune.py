@@ -65,6 +65,7 @@ class Finetune(Step):
         from protocols.augmentation import shift_and_flip
         from protocols.captured import labelled_frames
         from protocols.model_file import answers, load_camera, save_camera
+        from protocols.models import settle_batch_norm
 
         loop.prepare_torch()
         seed = int(context.setting.seed or 0)
@@ -81,6 +82,13 @@ class Finetune(Step):
         if len(train) < 2:
             raise BadInput(f"{len(train)} captured training frames; capture at least 2 (steps.<capture>.train)")
         classifier = camera.classifier
+
+        def validate() -> dict[str, float]:
+            if not len(val):
+                return {}
+            return {"val_accuracy": float((answers(classifier, frames[val]) == labels[val]).float().mean())}
+
+        before = validate()
         classifier.normalisation.fit(frames[train])
         schedule = loop.Schedule(len(train), self.epochs, self.batch, seed)
         optimiser = torch.optim.AdamW(classifier.parameters(), lr=self.rate, weight_decay=self.weight_decay)
@@ -94,11 +102,6 @@ class Finetune(Step):
             logits = classifier(seen)
             return criterion(logits, labels[items]), logits.argmax(1) == labels[items]
 
-        def validate() -> dict[str, float]:
-            if not len(val):
-                return {}
-            return {"val_accuracy": float((answers(classifier, frames[val]) == labels[val]).float().mean())}
-
         final = loop.run_loop(
             context,
             schedule,
@@ -108,7 +111,17 @@ class Finetune(Step):
             rates=[cycle],
             validate=validate,
         )
+        settle_batch_norm(classifier, frames[train])
+        final |= validate()
+        if before and final["val_accuracy"] < before["val_accuracy"]:
+            context.log(
+                f"fine-tuning did not help: validation accuracy {before['val_accuracy']:.3f} before, "
+                f"{final['val_accuracy']:.3f} after; try more epochs, a lower rate or more captures"
+            )
         path = context.folder / "model.pt"
         save_camera(path, camera)
         loop.drop_checkpoint(context)
-        return StepResult({"model": path}, {**final, "labelled_captures": len(train)})
+        return StepResult(
+            {"model": path},
+            {**final, **{f"{name}_before": value for name, value in before.items()}, "labelled_captures": len(train)},
+        )

@@ -147,3 +147,26 @@ class ResidualBlock(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(N, channels_in, h, w) to (N, channels_out, ceil(h/2), ceil(w/2))."""
         return torch.relu(self.path(features) + self.shortcut(features))
+
+
+@torch.no_grad()
+def settle_batch_norm(classifier: Classifier, frames: Tensor, *, batch: int = 64) -> None:
+    """Take the statistics of batch normalisation anew from (N, 1, h, w) training frames, as a plain mean over batches.
+
+    While training they follow with a lag of some ten steps; after a short training they would describe a network that
+    is no more. Weights stay as they are. Does nothing for a network without batch normalisation.
+    """
+    layers = [module for module in classifier.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None
+        layer.train()
+    try:
+        for start in range(0, len(frames), batch):
+            if layers and len(frames[start : start + batch]) > 1:
+                classifier(frames[start : start + batch])
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+        classifier.eval()

@@ -78,6 +78,7 @@ class Train(Step):
         from protocols.augmentation import shift_and_flip
         from protocols.keys import stream_seed
         from protocols.model_file import TrainedCamera, answers, new_classifier, new_design, save_camera
+        from protocols.models import settle_batch_norm
         from protocols.scenes import load_scenes
         from protocols.simulation import Simulation
         from protocols.splits import Split
@@ -155,6 +156,9 @@ class Train(Step):
             validate=validate,
         )
         mask = design.mask().detach()
+        noise = draws(torch.Generator().manual_seed(stream_seed(seed, "settle")))
+        settle_batch_norm(classifier, design.readout(simulation.all_frames(shown[train], mask, draws=noise)).detach())
+        final |= validate()
         np.save(context.folder / "mask.npy", mask.numpy().astype(np.float32))
         camera = TrainedCamera(classifier, design, self.fill, data.class_names, (frame_shape[0], frame_shape[1]))
         save_camera(context.folder / "model.pt", camera)

@@ -200,4 +200,4 @@ def test_resume_refuses_a_run_whose_protocol_was_spoilt(short_run, tmp_path, mon
 
 
 def test_version_goes_to_stdout():
-    assert labctl("version").out == f"{__version__}\n"
+    assert labctl("--version").out == f"{__version__}\n"

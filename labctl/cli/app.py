@@ -42,8 +42,20 @@ Wait = Annotated[
 ]
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from labctl import __version__
+
+        print(__version__)  # noqa: T201
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """Design privacy-preserving cameras with the hardware in the loop."""
 
 
@@ -170,17 +182,19 @@ def runs_show(run: RunPath, as_json: AsJson = False) -> None:
 
 @runs_app.command("compare")
 def runs_compare(
-    run: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")], as_json: AsJson = False
+    run: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    all_: Annotated[bool, typer.Option("--all", help="Every metric of every step, not just accuracies.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Put the metrics of several runs side by side."""
-    from labctl.cli.tables import compare_table, show
+    """Put the accuracies of several runs side by side, or with --all every metric."""
+    from labctl.cli.tables import accuracy_table, compare_table, show
     from labctl.store import open_run
 
     summaries = [open_run(path).summary() for path in run]
     if as_json:
         _print_json({"runs": [{"run": s["run"], "rig": s["rig"], "metrics": s["metrics"]} for s in summaries]})
     else:
-        show(compare_table(summaries))
+        show(compare_table(summaries) if all_ else accuracy_table(summaries))
 
 
 @app.command()
@@ -192,14 +206,6 @@ def schema(what: Annotated[str, typer.Argument(metavar="protocol|rig", help="Whi
     if what not in makers:
         raise BadInput(f"'{what}' has no schema; allowed are protocol and rig")
     print(json.dumps(makers[what](), indent=2))  # noqa: T201
-
-
-@app.command()
-def version() -> None:
-    """Print the version."""
-    from labctl import __version__
-
-    print(__version__)  # noqa: T201
 
 
 def _prepare(protocol: Path, rig: str | None, overrides: list[str] | None) -> RunPlan:
@@ -220,7 +226,9 @@ def _end(made: Run, as_json: bool) -> None:
         _say(f"report: {made.folder.report_file}")
     _say(f"run:    {made.path}")
     _say(f"{outcome.status}" + (f": {outcome.reason}" if outcome.reason else ""))
-    if outcome.exit_code == ExitCode.STOPPED:
+    if outcome.exit_code != ExitCode.OK:
+        if made.folder.log_file.exists() and outcome.exit_code == ExitCode.RUN_FAILED:
+            _say(f"log:    {made.folder.log_file}")
         _say(f"go on with: labctl resume {made.path}")
     if as_json:
         _print_json(

@@ -88,32 +88,65 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
+STAGES = ("simulated", "captured", "finetuned")
+
+
 def result_table(summary: Mapping[str, Any]) -> Table | None:
     """Accuracy of every evaluation, one row per design and seed, one column per stage; None without evaluations."""
-    cells: dict[str, dict[str, str]] = {}
-    majority = None
-    for step in summary["steps"]:
-        metrics = step["metrics"]
-        if "accuracy" not in metrics or "stage" not in metrics:
-            continue
-        row = "/".join(step["name"].split("/")[1:])
-        cells.setdefault(row, {})[metrics["stage"]] = (
-            f"{metrics['accuracy']:.3f} [{metrics['accuracy_low']:.3f}, {metrics['accuracy_high']:.3f}]".replace(
-                "[", r"\["
-            )
-        )
-        majority = metrics["majority"]
-    if not cells:
+    found = _evaluations(summary)
+    if not found:
         return None
-    stages = [s for s in ("simulated", "captured", "finetuned") if any(s in row for row in cells.values())]
+    majority = found[0]["majority"]
     title = f"accuracy on rig '{summary['rig']}', 95 % interval; always naming the largest class gives {majority:.3f}"
     table = Table(title=title, title_justify="left")
     table.add_column("design / seed")
+    stages = [stage for stage in STAGES if any(row["stage"] == stage for row in found)]
     for stage in stages:
         table.add_column(stage, justify="right")
-    for row, values in cells.items():
-        table.add_row(row, *(values.get(stage, "") for stage in stages))
+    for design in dict.fromkeys(row["design"] for row in found):
+        rows = [row for row in found if row["design"] == design]
+        seeds = dict.fromkeys(row["seed"] for row in rows)
+        for seed in seeds:
+            cells = {row["stage"]: row for row in rows if row["seed"] == seed}
+            table.add_row(f"{design}/{seed}", *(_accuracy(cells[s]) if s in cells else "" for s in stages))
+        if len(seeds) > 1:
+            means = [_mean([row["accuracy"] for row in rows if row["stage"] == stage]) for stage in stages]
+            table.add_row(f"{design}, mean of {len(seeds)} seeds", *(f"{mean:.3f}" for mean in means), end_section=True)
     return table
+
+
+def accuracy_table(summaries: Sequence[Mapping[str, Any]]) -> Table:
+    """Accuracy of several runs side by side: one row per design and stage, the mean over seeds."""
+    table = Table(title="accuracy, mean over seeds; intervals stand in the reports", title_justify="left")
+    table.add_column("design")
+    table.add_column("stage")
+    cells: dict[tuple[str, str], dict[int, list[float]]] = {}
+    for number, summary in enumerate(summaries):
+        table.add_column(f"{number + 1}: {summary['name']} on {summary['rig']}", justify="right")
+        for row in _evaluations(summary):
+            cells.setdefault((row["design"], row["stage"]), {}).setdefault(number, []).append(row["accuracy"])
+    for (design, stage), values in cells.items():
+        means = [f"{_mean(values[n]):.3f}" if n in values else "–" for n in range(len(summaries))]
+        table.add_row(design, stage, *means)
+    return table
+
+
+def _evaluations(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Metrics of all steps that report an accuracy for a stage, with their design and seed."""
+    found = []
+    for step in summary["steps"]:
+        _, *cell = step["name"].split("/")
+        if {"accuracy", "stage"} <= set(step["metrics"]) and cell:
+            found.append({**step["metrics"], "design": "/".join(cell[:-1]) or "–", "seed": cell[-1]})
+    return found
+
+
+def _accuracy(row: Mapping[str, Any]) -> str:
+    return rf"{row['accuracy']:.3f} \[{row['accuracy_low']:.3f}, {row['accuracy_high']:.3f}]"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def runs_table(rows: Sequence[RunRow]) -> Table:

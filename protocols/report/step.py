@@ -113,11 +113,13 @@ def _headline(found: Sequence[Score], rig: str) -> tuple[str, str]:
     second = finals[1]
     gap, _ = tables.difference(best, second)
     words = tables.STAGE_WORDS[best.stage]
+    lead_by = f"{tables.points(gap)} points (paired, 95 % interval)"
     if gap.low > 0:
-        told = f"ahead of {second.design} by {tables.points(gap)} points"
-    else:
-        told = f"but not told apart from {second.design}: the difference is {tables.points(gap)} points"
-    return lead, f"{best.design} is the highest of {len(finals)} designs {words}, {told} (paired, 95 % interval)."
+        return (
+            lead,
+            f"{best.design} is the highest of {len(finals)} designs {words}, ahead of {second.design} by {lead_by}.",
+        )
+    return lead, f"{best.design} and {second.design} are not told apart {words}: the difference is {lead_by}."
 
 
 def _moment(seconds: float) -> str:

@@ -532,7 +532,7 @@ def test_a_plug_in_that_fails_to_import_is_named_with_the_cause(tmp_path, monkey
         plugins.load(f"labctl.test_{tmp_path.name}", "bench")
     assert str(caught.value) == (
         f"the plug-in 'bench' of labctl.test_{tmp_path.name} (broken_bench:Bench, from benches) cannot be imported: "
-        "ZeroDivisionError: division by zero; repair or uninstall benches"
+        "ZeroDivisionError: division by zero; repair or reinstall benches"
     )
 
 

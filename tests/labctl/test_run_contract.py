@@ -96,10 +96,13 @@ def test_epochs_are_recorded_once_each(finished: labctl.api.Run) -> None:
 
 def test_a_finished_run_resumes_to_itself_and_runs_nothing_again(finished: labctl.api.Run) -> None:
     before = (finished.path / "journal.jsonl").read_text()
+    began, seconds = (summary_of(finished)[name] for name in ("began", "seconds"))
     resumed = labctl.api.resume(finished.path)
     assert resumed.status == "finished"
     assert resumed.metrics == finished.metrics
     assert (finished.path / "journal.jsonl").read_text() == before
+    assert summary_of(resumed)["began"] == began, "a run began when it was first started"
+    assert summary_of(resumed)["seconds"] == pytest.approx(seconds, abs=2)
 
 
 def test_outputs_are_found_by_step_and_name(finished: labctl.api.Run) -> None:

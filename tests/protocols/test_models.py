@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from labctl.errors import BadInput
-from protocols.models import Classifier, Normalisation, SmallResidual
+from protocols.models import Classifier, Normalisation, SmallResidual, settle_batch_norm
 
 
 @pytest.fixture(autouse=True)
@@ -152,3 +152,22 @@ def test_frames_too_small_and_classes_too_few_are_refused():
         SmallResidual().build((32, 32), 1)
     with pytest.raises(ValidationError, match="dropout"):
         SmallResidual(dropout=1.0)
+
+
+def test_settled_statistics_are_those_of_the_network_as_it_is_now():
+    torch.manual_seed(0)
+    frames = torch.randn(96, 1, 32, 32) * 5 + 100
+    classifier = Classifier(SmallResidual().build((32, 32), 3), (32, 32))
+    classifier.normalisation.fit(frames)
+    classifier.eval()
+    lagging = classifier(frames)
+    settle_batch_norm(classifier, frames, batch=32)
+    settled = classifier(frames)
+    assert not classifier.training
+    assert not torch.allclose(lagging, settled)
+    stem = classifier.network.stem[0](classifier.normalisation(frames))
+    layer = classifier.network.stem[1]
+    assert torch.allclose(layer.running_mean, stem.mean(dim=(0, 2, 3)), atol=1e-4)
+    assert layer.momentum == 0.1
+    settle_batch_norm(classifier, frames, batch=32)
+    assert torch.allclose(classifier(frames), settled, atol=1e-5), "asking again changes nothing"

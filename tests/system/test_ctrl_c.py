@@ -84,4 +84,5 @@ def test_a_second_process_cannot_take_the_rig(protocol: Path, labctl: Callable[.
         first.process.send_signal(signal.SIGCONT)
     assert code == 4
     assert f"rig 'as-built' is held by process {first.process.pid}" in answer["reason"]
+    assert {step["status"] for step in second.summary()["steps"]} == {"waiting"}, "told before any training"
     assert first.end()[0] == 0
