@@ -118,6 +118,10 @@ class Capture(Step):
         setting = context.setting
         scene_px, cells = setting.protocol.grids()
         data = load_scenes(context)
+        for split, wanted in self._wanted():
+            there = len(data.part(split))
+            if wanted != "all" and wanted > there:
+                context.log(f"{wanted} {split.name.lower()} scenes are asked for, {there} are there; all are captured")
         order = self._order(data)
         mask = np.load(context.input(self.mask))
         shape = setting.rig.twin.frame_shape(cells, scene_px)
@@ -197,9 +201,12 @@ class Capture(Step):
         write_json(path, {"exposure_s": taken.exposure_s, "how": str(self.exposure_s), "time": time.time()})
         return taken
 
+    def _wanted(self) -> tuple[tuple[Split, Count], ...]:
+        return (Split.TRAIN, self.train), (Split.VAL, self.val), (Split.TEST, self.test)
+
     def _order(self, data: ImageSet) -> _Order:
         chosen = []
-        for split, wanted in ((Split.TRAIN, self.train), (Split.VAL, self.val), (Split.TEST, self.test)):
+        for split, wanted in self._wanted():
             rows = data.part(split)
             count = len(rows) if wanted == "all" else min(wanted, len(rows))
             chosen.append(

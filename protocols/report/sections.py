@@ -100,7 +100,7 @@ def _accuracy(evidence: Evidence, pairs: Pairs) -> list[Block]:
                 ["design", *words, "paired items"],
                 rows,
                 "Differences of accuracy in percentage points, with 95 % intervals. Paired: both stages answered "
-                "the same test items of the same seed. Lost: as captured minus simulated. Regained: after "
+                "the same test items of the same seed. Lost: as captured minus simulated. Change: after "
                 "fine-tuning minus as captured. Left: after fine-tuning minus simulated. An interval that holds 0 "
                 "does not show a difference.",
             )

@@ -74,7 +74,11 @@ def _title(evidence: Evidence) -> dict[str, Any]:
     summary = evidence.summary
     done = sum(row["status"] == "finished" for row in evidence.steps)
     total, ended = len(evidence.steps), summary["status"]
-    status = f"finished: all {total} steps" if done == total else f"incomplete: {done} of {total} steps finished"
+    status = (
+        f"all {total} steps before this report are finished"
+        if done == total
+        else f"incomplete: {done} of {total} steps finished"
+    )
     if ended in ("failed", "stopped"):
         status = f"{ended}: {done} of {total} steps finished" + (f"; {summary['reason']}" if summary["reason"] else "")
     try:

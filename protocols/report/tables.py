@@ -196,7 +196,7 @@ def changes(found: Sequence[Score], design: str) -> dict[str, tuple[Interval, in
     own = {stage: next((s for s in found if s.design == design and s.stage == stage), None) for stage in STAGES}
     pairs = {
         "lost on the rig": ("captured", "simulated"),
-        "regained by fine-tuning": ("finetuned", "captured"),
+        "change by fine-tuning": ("finetuned", "captured"),
         "left of the gap": ("finetuned", "simulated"),
     }
     result = {}

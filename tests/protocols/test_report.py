@@ -114,7 +114,7 @@ def test_all_parts_of_a_whole_run_are_there(finished_run: Path) -> None:
     assert RunFolder(finished_run).summary()["metrics"]["report"] == {"missing_parts": 0}
     for title in ("Accuracy", "The camera", "What it sees", "From simulation to the rig", "Training", "Provenance"):
         assert f"<h2>{title}</h2>" in page
-    assert "finished: all 16 steps" in page
+    assert "all 16 steps before this report are finished" in page
     assert "captured” means measured on the simulated rig &#39;as-built&#39;" in page
     assert RunFolder(finished_run).summary()["rig_hash"][:16] in page
 
@@ -187,7 +187,7 @@ def test_a_failed_run_is_never_called_finished(run: RunFolder) -> None:
     write_json(run.summary_file, summary)
     page = page_of(run)
     assert "failed: 16 of 16 steps finished; the lamp is &lt;gone&gt;" in page
-    assert "finished: all" not in page
+    assert "before this report are finished" not in page
 
 
 def test_live_frames_of_an_operator_are_counted_by_label(finished_run: Path) -> None:
