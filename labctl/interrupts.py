@@ -98,7 +98,10 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            numbers = [signal.SIGINT, signal.SIGTERM]
+            if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # under nohup, a closed terminal must not end a run
+                numbers.append(signal.SIGHUP)
+            for number in numbers:
                 self._old[number] = signal.signal(number, self._on_signal)
         return self
 

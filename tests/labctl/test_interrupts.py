@@ -85,6 +85,22 @@ def test_terminate_aborts_at_once() -> None:
     assert interrupts.level == StopLevel.ABORT
 
 
+def test_a_run_under_nohup_outlives_its_terminal() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupts() as interrupts, interrupts.exposed():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert interrupts.level == StopLevel.NONE
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_closed_terminal_aborts_in_order() -> None:
+    with Interrupts() as interrupts, pytest.raises(Aborted), interrupts.exposed():
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert interrupts.level == StopLevel.ABORT
+
+
 def test_the_old_handlers_come_back() -> None:
     before = signal.getsignal(signal.SIGINT)
     with Interrupts():
