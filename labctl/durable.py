@@ -12,11 +12,15 @@ def write_whole(path: Path, content: bytes | str) -> None:
     """Replace `path` by `content` in one step: a reader sees the old file or the new one, never a part."""
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:  # a full disk must not be filled further
+        temporary.unlink(missing_ok=True)
+        raise
     _sync_folder(path.parent)
 
 

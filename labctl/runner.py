@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import platform
 import shutil
 import time
@@ -87,7 +88,7 @@ class Runner:
             code = ExitCode.HARDWARE if isinstance(error, HardwareError) else ExitCode.RUN_FAILED
             status, reason = "failed", str(error)
         except BaseException as error:  # noqa: BLE001 - whatever a plug-in raises, the rig must be made safe
-            status, reason, code = "failed", f"{type(error).__name__}: {error}", ExitCode.RUN_FAILED
+            status, reason, code = "failed", self._in_words(error), ExitCode.RUN_FAILED
         unsafe = self._clean_up()
         if unsafe:
             status, code = "failed", ExitCode.HARDWARE
@@ -99,6 +100,11 @@ class Runner:
             reason = "; ".join([*filter(None, [reason]), f"the end of the run could not be written: {unwritten}"])
         self._observers.see({"kind": "end", "status": status, "reason": reason})
         return Outcome(status, reason, code, self._metrics())
+
+    def _in_words(self, error: BaseException) -> str:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return f"the disk that holds {self._folder.path} is full; free some space, then go on with `labctl resume`"
+        return f"{type(error).__name__}: {error}"
 
     def _run_steps(self) -> None:
         self._documents.start(self._metadata())
