@@ -147,7 +147,7 @@ def ask_on_terminal(live: LiveProgress) -> Callable[[str, tuple[str, ...]], str]
     return ask
 
 
-HEADLINES = ("frames", "exposure_s", "loss", "val_accuracy", "aperture_ratio")
+HEADLINES = ("frames", "exposure_s", "val_accuracy", "aperture_ratio")
 
 
 def _headline(metrics: Mapping[str, Any]) -> str:
