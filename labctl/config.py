@@ -66,6 +66,30 @@ class ConfigError(BadInput):
         return "\n".join(str(problem) for problem in self.problems)
 
 
+class Checked:
+    """A file of which several parts are validated: what is wrong with any is gathered, so that all is told at once."""
+
+    def __init__(self, located: Located) -> None:
+        self.located = located
+        self.problems: list[Problem] = []
+
+    def model(self, model_class: type[Model]) -> Model | None:
+        """The whole file as `model_class`; None when it is wrong."""
+        try:
+            return validate_model(model_class, self.located)
+        except ConfigError as error:
+            self.problems.extend(error.problems)
+            return None
+
+    def typed(self, group: str, *at: str) -> Any:
+        """The mapping at `at` as the plug-in of `group` that its `type` names; None when it is wrong."""
+        try:
+            return validate_typed(group, self.located, at)
+        except ConfigError as error:
+            self.problems.extend(error.problems)
+            return None
+
+
 @dataclass(frozen=True)
 class Override:
     """One `--set a.b=c`: the path, the value, and the text as it was given."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from labctl import plugins
-from labctl.config import ConfigError, Problem, content_hash, dump_yaml, load_config, validate_model, validate_typed
+from labctl.config import Checked, ConfigError, Problem, content_hash, dump_yaml, load_config, validate_model
 from labctl.errors import BadInput
 from labctl.frozen import Frozen
 from labctl.references import Reference, check_references, references_of
@@ -139,19 +139,9 @@ def parse_protocol(located: Located) -> Protocol:
     """Check a protocol that was read already."""
     if isinstance(located.data, dict) and "twin" in located.data and "steps" not in located.data:
         raise ConfigError([located.problem((), "this is a rig file, a protocol is needed; give the rig with --rig")])
-    problems: list[Problem] = []
-
-    def typed(group: str, *at: str) -> Any:
-        try:
-            return validate_typed(group, located, at)
-        except ConfigError as error:
-            problems.extend(error.problems)
-
-    file: ProtocolFile | None = None
-    try:
-        file = validate_model(ProtocolFile, located)
-    except ConfigError as error:
-        problems.extend(error.problems)
+    checked = Checked(located)
+    problems, typed = checked.problems, checked.typed
+    file = checked.model(ProtocolFile)
     raw: dict[str, Any] = located.data if isinstance(located.data, dict) else {}
     data = typed("labctl.datasets", "data") if isinstance(raw.get("data"), dict) else None
     model = typed("labctl.models", "model") if isinstance(raw.get("model"), dict) else None

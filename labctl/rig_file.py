@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from labctl import plugins
-from labctl.config import ConfigError, Problem, content_hash, load_config, validate_model, validate_typed
+from labctl.config import Checked, ConfigError, Problem, content_hash, load_config
 from labctl.errors import BadInput
 from labctl.frozen import Frozen
 from labctl.roads import MonitorRoad, PanelRoad, Roads
@@ -153,19 +153,9 @@ def parse_rig(located: Located) -> RigSpec:
     """Check a rig that was read already."""
     if isinstance(located.data, dict) and "steps" in located.data and "twin" not in located.data:
         raise ConfigError([located.problem((), "this is a protocol, a rig file is needed; run it with `labctl run`")])
-    problems: list[Problem] = []
-
-    def typed(group: str, *at: str) -> Any:
-        try:
-            return validate_typed(group, located, at)
-        except ConfigError as error:
-            problems.extend(error.problems)
-
-    file: RigFile | None = None
-    try:
-        file = validate_model(RigFile, located)
-    except ConfigError as error:
-        problems.extend(error.problems)
+    checked = Checked(located)
+    problems, typed = checked.problems, checked.typed
+    file = checked.model(RigFile)
     data = located.data if isinstance(located.data, dict) else {}
     twin = typed("labctl.twins", "twin") if isinstance(data.get("twin"), dict) else None
     world = typed("labctl.worlds", "world") if isinstance(data.get("world"), dict) else None
