@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from labctl.durable import append_line, read_lines
 
-Word = Literal["started", "finished", "failed", "stopped"]
+Word = Literal["waiting", "started", "finished", "failed", "stopped"]
+"""`waiting` stands in no journal: it is what a step without a row is."""
 
 
 @dataclass(frozen=True)

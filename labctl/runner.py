@@ -326,18 +326,20 @@ class Runner:
     def _write_summary(self, status: str, reason: str) -> None:
         steps = []
         for planned in self._plan:
-            entry = self._journal.last(planned.key)
-            current = entry is not None and entry.hash == planned.hash
+            last = self._journal.last(planned.key)
+            entry = (
+                last if last is not None and last.hash == planned.hash else Entry(planned.key, "waiting", planned.hash)
+            )
             steps.append(
                 {
                     "name": planned.key,
                     "type": planned.instance.step.type,
-                    "status": entry.word if entry is not None and current else "waiting",
+                    "status": entry.word,
                     "seconds": round(self._journal.seconds(planned.key), 3),
                     "hash": planned.hash,
-                    "outputs": dict(entry.outputs) if entry is not None and current else {},
-                    "metrics": dict(entry.metrics) if entry is not None and current else {},
-                    "text": entry.text if entry is not None and current else "",
+                    "outputs": dict(entry.outputs),
+                    "metrics": dict(entry.metrics),
+                    "text": entry.text,
                 }
             )
         self._folder.write_summary(

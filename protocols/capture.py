@@ -24,7 +24,7 @@ from protocols.exposure_search import Pilot, search_exposure
 from protocols.fit import check_exposure, check_fit, check_instruments
 from protocols.keys import EXPOSURES_PER_STEP, first_exposure_id
 from protocols.scenes import load_scenes, scenes_of
-from protocols.splits import Split
+from protocols.splits import Split, spread
 
 if TYPE_CHECKING:
     from labctl.rig import Rig
@@ -208,10 +208,7 @@ class Capture(Step):
         chosen = []
         for split, wanted in self._wanted():
             rows = data.part(split)
-            count = len(rows) if wanted == "all" else min(wanted, len(rows))
-            chosen.append(
-                rows[np.unique(np.linspace(0, len(rows) - 1, count).round().astype(np.int64))] if count else rows[:0]
-            )
+            chosen.append(rows[spread(len(rows), len(rows) if wanted == "all" else wanted)])
         rows = np.concatenate(chosen).astype(np.int64)
         if len(rows) == 0:
             raise BadInput("nothing to capture: the splits asked for hold no pictures; raise train, val or test")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from labctl.durable import write_whole
 from labctl.errors import RunFailed
 
 if TYPE_CHECKING:
@@ -43,19 +45,22 @@ class TrainedCamera:
 
 def save_camera(path: Path, camera: TrainedCamera) -> None:
     """Write a trained camera; tensors and plain values only, so that loading runs no code."""
-    temporary = path.with_suffix(".tmp")
-    torch.save(
-        {
-            "schema": SCHEMA,
-            "classifier": camera.classifier.state_dict(),
-            "design": camera.design.state_dict(),
-            "fill": camera.fill,
-            "class_names": list(camera.class_names),
-            "frame_shape": list(camera.frame_shape),
-        },
-        temporary,
-    )
-    temporary.replace(path)
+    saved = {
+        "schema": SCHEMA,
+        "classifier": camera.classifier.state_dict(),
+        "design": camera.design.state_dict(),
+        "fill": camera.fill,
+        "class_names": list(camera.class_names),
+        "frame_shape": list(camera.frame_shape),
+    }
+    write_tensors(path, saved)
+
+
+def write_tensors(path: Path, value: dict[str, Any]) -> None:
+    """Write tensors and plain values in one step, to the disk: a reader finds the old file or the new one."""
+    content = io.BytesIO()
+    torch.save(value, content)
+    write_whole(path, content.getvalue())
 
 
 def load_camera(path: Path, setting: StepSetting) -> TrainedCamera:

@@ -86,6 +86,12 @@ def require_train_and_test(labels: IntArray, split: SplitArray, class_names: Seq
             )
 
 
+def spread(n: int, wanted: int) -> IntArray:
+    """Up to `wanted` indices of 0..n-1, evenly spread, each once, in order."""
+    count = min(wanted, n)
+    return np.unique(np.linspace(0, n - 1, count).round().astype(np.int64)) if count else np.empty(0, dtype=np.int64)
+
+
 def some_of(names: Sequence[str], limit: int = 5) -> str:
     """The first `limit` names in quotes, and how many more there are."""
     text = ", ".join(f"'{name}'" for name in names[:limit])

@@ -81,7 +81,7 @@ class Train(Step):
         from protocols.models import settle_batch_norm
         from protocols.scenes import load_scenes
         from protocols.simulation import Simulation
-        from protocols.splits import Split
+        from protocols.splits import Split, spread
         from sim.noise import TorchDraws
 
         loop.prepare_torch()
@@ -105,7 +105,7 @@ class Train(Step):
             frames = simulation.all_frames(shown[items], design.mask().detach())
             classifier.normalisation.fit(design.readout(frames).detach())
 
-        few = train[torch.from_numpy(_spread(len(train), REFIT_ITEMS))]
+        few = train[torch.from_numpy(spread(len(train), REFIT_ITEMS))]
         fit_normalisation(few if design.learnable else train)
         optimiser, cycle, extra, extra_rates = self._optimisers(classifier, design, schedule.steps)
         criterion = nn.CrossEntropyLoss(label_smoothing=self.label_smoothing)
@@ -176,7 +176,3 @@ class Train(Step):
         own = torch.optim.Adam(design.parameters(), lr=design.rate)
         fade = torch.optim.lr_scheduler.CosineAnnealingLR(own, T_max=steps)
         return optimiser, cycle, [own], [fade]
-
-
-def _spread(n: int, wanted: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    return np.unique(np.linspace(0, n - 1, min(n, wanted)).round().astype(np.int64))

@@ -7,11 +7,9 @@ optimiser states and the position, and a killed training ends where an uninterru
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +19,7 @@ from torch import Tensor
 from labctl.errors import RunFailed
 from labctl.steps import StepContext
 from protocols.keys import stream_seed
+from protocols.model_file import write_tensors
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_EVERY_S = 2.0
@@ -132,7 +131,7 @@ def run_loop(
         if step + 1 < schedule.steps and (context.stop_asked() or time.monotonic() - saved_at > CHECKPOINT_EVERY_S):
             states = {name: item.state_dict() for name, item in state.items()}
             where = {"hash": context.content_hash, "step": step + 1, "sums": vars(sums), "last": last}
-            _save(path, {"state": states, **where})
+            write_tensors(path, {"state": states, **where})
             saved_at = time.monotonic()
             context.stop_here(f"checkpoint at step {step + 1} of {schedule.steps}")
     return {**last, "steps": schedule.steps}
@@ -141,12 +140,3 @@ def run_loop(
 def drop_checkpoint(context: StepContext) -> None:
     """Remove the checkpoint once what was trained is on the disk, and not before."""
     (context.folder / CHECKPOINT).unlink(missing_ok=True)
-
-
-def _save(path: Path, checkpoint: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        torch.save(checkpoint, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -16,7 +16,7 @@ from labctl.references import Reference
 from labctl.store import RunFolder
 from protocols.metrics import Interval, accuracy_interval, paired_difference_interval
 from protocols.scenes import scenes_of
-from protocols.splits import Split
+from protocols.splits import Split, spread
 
 if TYPE_CHECKING:
     from labctl.protocol import Protocol, StepInstance
@@ -295,8 +295,7 @@ def gap_of(pairs: Sequence[FramePairs], black_dn: float) -> Gap:
 def one_per_class(labels: npt.NDArray[np.int64], wanted: int) -> list[int]:
     """Indices of the first item of each of `wanted` classes, spread over all classes that are there."""
     classes, first = np.unique(labels, return_index=True)
-    chosen = np.unique(np.linspace(0, len(classes) - 1, min(wanted, len(classes))).round().astype(int))
-    return [int(first[index]) for index in chosen]
+    return [int(first[index]) for index in spread(len(classes), wanted)]
 
 
 def _pair(evidence: Evidence, maker: Made, output: str, capture: Made | None) -> FramePairs:
@@ -313,10 +312,12 @@ def _pair(evidence: Evidence, maker: Made, output: str, capture: Made | None) ->
     data, seed = evidence.data, int(maker.instance.seed or 0)
     frames, exposure_s = None, None
     if capture is None:
-        rows = _spread(data.part(Split.TEST))
+        rows = data.part(Split.TEST)
+        rows = rows[spread(len(rows), COMPARED_FRAMES)]
     else:
         captured = labelled_frames(capture.path("frames"), data.class_names)
-        test = _spread(captured.part(Split.TEST))
+        test = captured.part(Split.TEST)
+        test = test[spread(len(test), COMPARED_FRAMES)]
         if len(test) == 0:
             raise RunFailed("no test frames were captured")
         row_of = {int(sample): row for row, sample in enumerate(data.sample_ids)}
@@ -338,12 +339,6 @@ def _pair(evidence: Evidence, maker: Made, output: str, capture: Made | None) ->
         exposure,
         exposure_s,
     )
-
-
-def _spread(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    if len(rows) <= COMPARED_FRAMES:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, COMPARED_FRAMES).round().astype(np.int64)]
 
 
 def _rms(values: npt.NDArray[Any]) -> float:
