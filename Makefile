@@ -10,13 +10,17 @@ VENV_PACKAGE = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
 	else echo "$(PYTHON) cannot make a virtual environment; on Debian or Ubuntu: sudo apt-get install python3-venv" >&2; \
 	exit 1; fi
 
-.PHONY: run test lint install clean
+.PHONY: run test bench lint install clean
 
 run: $(STAMP)
 	$(BIN)/labctl run configs/protocols/quickstart.yaml
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2
+
+# Ratios to bare torch in the same run; times of a busy machine drift, ratios less so.
+bench: $(STAMP)
+	$(BIN)/python -m pytest tests/benchmarks --override-ini=addopts= --override-ini='python_files=bench_*.py' --benchmark-only -p no:xdist
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

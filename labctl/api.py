@@ -13,10 +13,10 @@ from typing import Any
 
 from labctl.catalogue import Catalogue
 from labctl.config import ConfigError, dump_yaml
-from labctl.errors import BadInput
+from labctl.errors import BadInput, Stopped
 from labctl.interrupts import Interrupts
 from labctl.observers import Observer, Observers
-from labctl.protocol import RunPlan, load_protocol, plan_run
+from labctl.protocol import Progress, RunPlan, load_protocol, plan_run, unwatched
 from labctl.rig import Rig
 from labctl.rig_file import find_rig, load_rig
 from labctl.runner import Ask, Outcome, Runner
@@ -90,8 +90,10 @@ def load_run(path: str | Path) -> Run:
     return Run(open_run(Path(path)))
 
 
-def prepare(path: Path, *, rig: str | None = None, overrides: Sequence[str] = ()) -> RunPlan:
-    """Read, resolve, check and plan. Moves and writes nothing."""
+def prepare(
+    path: Path, *, rig: str | None = None, overrides: Sequence[str] = (), progress: Progress = unwatched
+) -> RunPlan:
+    """Read, resolve, check and plan. Moves nothing, and writes nothing but decoded pictures in the cache folder."""
     protocol = load_protocol(path, overrides=[text for text in overrides if not text.startswith(RIG_PREFIX)])
     chosen = rig if rig is not None else protocol.file.rig
     if chosen is None:
@@ -104,7 +106,8 @@ def prepare(path: Path, *, rig: str | None = None, overrides: Sequence[str] = ()
             raise BadInput(f"--rig {rig}: {error}") from error
         raise ConfigError([protocol.located.problem(("rig",), str(error))]) from error
     rig_overrides = [text for text in overrides if text.startswith(RIG_PREFIX)]
-    return plan_run(protocol, load_rig(rig_file, overrides=rig_overrides, prefix=RIG_PREFIX.removesuffix(".")))
+    rig_spec = load_rig(rig_file, overrides=rig_overrides, prefix=RIG_PREFIX.removesuffix("."))
+    return plan_run(protocol, rig_spec, progress=progress)
 
 
 def execute_new(
@@ -131,10 +134,17 @@ def resume(
     ask: Ask | None = None,
     wait_s: float = 0.0,
     interrupts: Interrupts | None = None,
+    progress: Progress = unwatched,
 ) -> Run:
     """Go on with a run: finished steps are kept, captures go on at the next frame, trainings at a checkpoint."""
     folder = open_run(path)
-    plan = plan_run(folder.protocol(), folder.rig())
+
+    def stoppable(done: int, total: int, unit: str) -> None:
+        progress(done, total, unit)
+        if interrupts is not None and interrupts.level:
+            raise Stopped(f"{interrupts.reason}; what was decoded is kept")
+
+    plan = plan_run(folder.protocol(), folder.rig(), progress=stoppable)
     return _execute(folder, plan, observers, ask, wait_s, interrupts)
 
 

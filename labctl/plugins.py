@@ -32,6 +32,7 @@ SHAPES = {
     "labctl.light_paths": ("stream",),
     "labctl.twins": ("build", "check_design", "frame_shape"),
     "labctl.worlds": ("make",),
+    "labctl.exporters": ("export",),
 }
 """What a plug-in of each group must have; docs/plug-ins.md says which class to derive it from."""
 

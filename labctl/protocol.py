@@ -22,6 +22,9 @@ from labctl.yaml_source import KeyPath, loads
 if TYPE_CHECKING:
     from labctl.yaml_source import Located
 
+Progress = Callable[[int, int, str], None]
+"""Called with how many are done, how many there are, and of what: (300, 1000, "pictures")."""
+
 Side = Annotated[int, Field(ge=1, le=4096)]
 
 
@@ -121,12 +124,10 @@ class Protocol:
     def resolved(self) -> dict[str, Any]:
         """The protocol with every default filled in, as it is written to the run folder."""
         data = self.file.model_dump(mode="json")
-        data["data"] = None if self.data is None else self.data.model_dump(mode="json")
-        if data["data"] is not None and "path" in data["data"]:  # a run must resume from any folder
-            data["data"]["path"] = str(Path(data["data"]["path"]).expanduser().absolute())
-        data["model"] = self.model.model_dump(mode="json")
-        data["designs"] = {name: design.model_dump(mode="json") for name, design in self.designs.items()}
-        data["steps"] = {name: step.model_dump(mode="json") for name, step in self.steps.items()}
+        data["data"] = None if self.data is None else _dump(self.data)
+        data["model"] = _dump(self.model)
+        data["designs"] = {name: _dump(design) for name, design in self.designs.items()}
+        data["steps"] = {name: _dump(step) for name, step in self.steps.items()}
         return {key: value for key, value in data.items() if value is not None}
 
 
@@ -205,8 +206,15 @@ class RunPlan:
         return iter(self.steps)
 
 
-def plan_run(protocol: Protocol, rig: RigSpec) -> RunPlan:
-    """Check every step against the rig and the data, hash it, foretell it. Raises ConfigError with all problems."""
+def unwatched(done: int, total: int, unit: str) -> None:
+    """A `Progress` for when nobody looks."""
+
+
+def plan_run(protocol: Protocol, rig: RigSpec, *, progress: Progress = unwatched) -> RunPlan:
+    """Check every step against the rig and the data, hash it, foretell it. Raises ConfigError with all problems.
+
+    progress: called while pictures are looked at, which can take minutes the first time.
+    """
     problems: dict[tuple[KeyPath, str], Problem] = {}
 
     def note(error: BadInput, otherwise: KeyPath) -> None:
@@ -216,7 +224,9 @@ def plan_run(protocol: Protocol, rig: RigSpec) -> RunPlan:
     fingerprint = ""
     if protocol.data is not None:
         try:
-            protocol.data.check_pixels()  # first, since it counts all bad pictures, not only those seen at a glance
+            if protocol.file.scene_px is not None:
+                # First, since it counts all bad pictures, not only those seen at a glance.
+                protocol.data.check_pixels(protocol.file.scene_px, progress)
             protocol.data.check()
             fingerprint = protocol.data.fingerprint()
         except BadInput as error:
@@ -227,15 +237,16 @@ def plan_run(protocol: Protocol, rig: RigSpec) -> RunPlan:
         step = instance.step
         setting = StepSetting(protocol, rig, instance.name, instance.design, instance.seed)
         estimate = Estimate()
+        inputs = {reference: _maker(instance, reference) for reference, _ in references_of(step).values()}
+        hashes[instance.key] = ""
         try:
             rig.require(sorted(step.needs), f"step '{instance.name}' ({step.type})")
             step.check(setting)
-            if not problems:  # an estimate may read the data, which need not be good now
+            if not problems:  # data and files that these read need not be good otherwise
                 estimate = step.estimate(setting)
+                hashes[instance.key] = _step_hash(instance, protocol, rig, inputs, hashes, fingerprint)
         except BadInput as error:
             note(error, setting.at())
-        inputs = {reference: _maker(instance, reference) for reference, _ in references_of(step).values()}
-        hashes[instance.key] = _step_hash(instance, protocol, rig, inputs, hashes, fingerprint)
         planned.append(PlannedStep(instance, hashes[instance.key], inputs, setting, estimate))
     if problems:
         raise ConfigError(list(problems.values()))
@@ -265,10 +276,10 @@ def _step_hash(
     sources: dict[str, Callable[[], Any]] = {
         "data": lambda: [
             fingerprint,
-            None if protocol.data is None else protocol.data.model_dump(mode="json", exclude={"path"}),
+            None if protocol.data is None else _decisive(protocol.data),
         ],
-        "model": lambda: protocol.model.model_dump(mode="json"),
-        "design": lambda: protocol.designs[instance.design].model_dump(mode="json") if instance.design else None,
+        "model": lambda: _decisive(protocol.model),
+        "design": lambda: _designed(protocol.designs[instance.design]) if instance.design else None,
         "twin": lambda: rig.twin_hash,
         "rig": lambda: rig.content_hash,
     }
@@ -277,7 +288,7 @@ def _step_hash(
             "name": instance.name,
             "type": step.type,
             "version": step.version,
-            "settings": step.model_dump(mode="json"),
+            "settings": [_decisive(step), step.fingerprint()],
             "design": instance.design,
             "seed": instance.seed,
             "grids": [protocol.file.scene_px, protocol.file.mask_cells],
@@ -286,6 +297,24 @@ def _step_hash(
             "before": sorted(hashes.values()) if step.once else [],
         }
     )
+
+
+def _dump(plugin: Any) -> dict[str, Any]:
+    """Settings with every default; paths in full, since a run must resume from any folder."""
+    paths = {name: str(value.expanduser().absolute()) for name, value in plugin if isinstance(value, Path)}
+    return {**plugin.model_dump(mode="json"), **paths}
+
+
+def _decisive(plugin: Any) -> dict[str, Any]:
+    """Settings that decide a result: where a file lies does not, what it holds stands in the fingerprint."""
+    dumped: dict[str, Any] = plugin.model_dump(
+        mode="json", exclude={name for name, value in plugin if isinstance(value, Path)}
+    )
+    return dumped
+
+
+def _designed(design: Any) -> list[Any]:
+    return [_decisive(design), design.fingerprint()]
 
 
 def _mappings_in(value: Any) -> list[str]:

@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Annotated
 
 import numpy as np
+import numpy.typing as npt
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import AfterValidator
 
@@ -48,15 +49,17 @@ class PanelRoad(Frozen):
     lut: ResponseTable | None = None
     """Measured response; goes before `gamma`."""
 
-    def levels(self, mask: FloatArray) -> Levels:
-        """(H, W) transmittance 0..1 to (H cell_px, W cell_px) uint8 levels."""
+    def shares(self, mask: FloatArray) -> npt.NDArray[np.float64]:
+        """(H, W) transmittance 0..1 to (H, W) shares 0..1 of full level, before they are rounded."""
         floor = 1.0 / self.contrast
         response = np.clip((np.asarray(mask, dtype=np.float64) - floor) / (1.0 - floor), 0.0, 1.0)
         if self.lut is None:
-            share = response ** (1.0 / self.gamma)
-        else:
-            share = np.interp(response, self.lut, np.linspace(0.0, 1.0, len(self.lut)))
-        levels = np.round(FULL_LEVEL * share).astype(np.uint8)
+            return np.asarray(response ** (1.0 / self.gamma), dtype=np.float64)
+        return np.interp(response, self.lut, np.linspace(0.0, 1.0, len(self.lut)))
+
+    def levels(self, mask: FloatArray) -> Levels:
+        """(H, W) transmittance 0..1 to (H cell_px, W cell_px) uint8 levels."""
+        levels = np.round(FULL_LEVEL * self.shares(mask)).astype(np.uint8)
         grown: Levels = levels.repeat(self.cell_px, axis=-2).repeat(self.cell_px, axis=-1)
         return grown
 

@@ -144,6 +144,10 @@ class Step(Frozen):
     def check(self, setting: StepSetting) -> None:
         """Look for what cannot work, without moving or writing anything. Raises BadInput."""
 
+    def fingerprint(self) -> str:
+        """What besides the settings decides the result: the content of files that they name, as a hash."""
+        return ""
+
     def estimate(self, setting: StepSetting) -> Estimate:
         """Foretell time, frames, bytes and movements."""
         return Estimate()

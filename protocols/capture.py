@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -35,6 +35,9 @@ PILOT_IDS = EXPOSURES_PER_STEP // 2
 
 HOT_SHARE = 0.002
 """Share of pixels that may stand at the top whatever the light: stuck ones must not shorten every exposure."""
+
+PART = 512
+"""Scenes that are read and sent to the rig at a time; bounds memory, not results."""
 
 EXPOSURE_FILE = "exposure.json"
 Count = Annotated[int, Ge(0)] | Literal["all"]
@@ -155,29 +158,44 @@ class Capture(Step):
         mask: FloatArray,
         exposure: Exposure,
     ) -> None:
-        total, start = len(order.rows), ledger.next_index
-        ids = first_exposure_id(context.content_hash) + np.arange(start, total)
-        plan = still_plan(data.images[order.rows[start:]], mask, exposure, exposure_ids=ids)
+        total = len(order.rows)
         mask_hash = content_hash(mask.tolist())
-        with contextlib.closing(context.rig.stream(plan)) as frames:
-            for index, frame in enumerate(frames, start):
-                row = int(order.rows[index])
-                said = {
-                    "sample_id": int(data.sample_ids[row]),
-                    "label": int(data.labels[row]),
-                    "label_name": data.class_names[int(data.labels[row])],
-                    "split": int(data.split[row]),
-                    "repeat": int(order.repeats[index]),
-                    "mask_hash": mask_hash,
-                    "design": context.setting.design,
-                }
-                ledger.append(frame.pixels[0], {**said, **frame_record(frame)})
-                if (index + 1) % self.block == 0 or index + 1 == total:
-                    with context.shield():
-                        ledger.commit()
-                    context.progress(index + 1, total, "frames")
-                    if index + 1 < total:
-                        context.stop_here(f"{index + 1} of {total} frames are on the disk")
+        for index, frame in self._frames(context, order.rows, ledger.next_index, data, mask, exposure):
+            row = int(order.rows[index])
+            said = {
+                "sample_id": int(data.sample_ids[row]),
+                "label": int(data.labels[row]),
+                "label_name": data.class_names[int(data.labels[row])],
+                "split": int(data.split[row]),
+                "repeat": int(order.repeats[index]),
+                "mask_hash": mask_hash,
+                "design": context.setting.design,
+            }
+            ledger.append(frame.pixels[0], {**said, **frame_record(frame)})
+            if (index + 1) % self.block == 0 or index + 1 == total:
+                with context.shield():
+                    ledger.commit()
+                context.progress(index + 1, total, "frames")
+                if index + 1 < total:
+                    context.stop_here(f"{index + 1} of {total} frames are on the disk")
+
+    def _frames(
+        self,
+        context: StepContext,
+        rows: npt.NDArray[np.int64],
+        start: int,
+        data: ImageSet,
+        mask: FloatArray,
+        exposure: Exposure,
+    ) -> Iterator[tuple[int, Frames]]:
+        """Frames `start` and on with their place in `rows`. A new part begins like a resumed capture: settled."""
+        first_id = first_exposure_id(context.content_hash)
+        for first in range(start, len(rows), PART):
+            part = rows[first : first + PART]
+            ids = first_id + np.arange(first, first + len(part))
+            plan = still_plan(data.images[part], mask, exposure, exposure_ids=ids)
+            with contextlib.closing(context.rig.stream(plan)) as frames:
+                yield from enumerate(frames, first)
 
     def _exposure(
         self, context: StepContext, mask: FloatArray, scene_px: tuple[int, int], shape: tuple[int, int]

@@ -82,11 +82,14 @@ class Evaluate(Step):
         setting = context.setting
         data = load_scenes(context)
         camera = load_camera(context.input(self.model), setting)
-        simulation = Simulation(setting.rig, fill=camera.fill)
+        simulation = Simulation(setting.rig, camera.exposure)
+        psf, open_psf = (simulation.psf(mask) for mask in (camera.mask, torch.ones_like(camera.mask)))
+        change = camera.simulator_change(setting) if self.frames is None else None
+        if change:
+            context.log(f"careful: {change}; the accuracy below is not that of the trained camera: train again")
         frames, clean, labels, ids = self._test_frames(context, data, simulation, camera)
         predicted = camera.answers(torch.from_numpy(frames)).numpy()
         interval = accuracy_interval([predicted == labels])
-        open_mask = torch.ones_like(camera.mask)
         metrics: dict[str, Any] = {
             "stage": self.stage,
             "accuracy": interval.mean,
@@ -97,7 +100,10 @@ class Evaluate(Step):
             "blurriness": blurriness(frames[:, 0]),
             "blurriness_noise_free": None if clean is None else blurriness(clean[:, 0]),
             "aperture_ratio": aperture_ratio(camera.mask),
-            "light_throughput": light_throughput(simulation.psf(camera.mask), simulation.psf(open_mask)),
+            "light_throughput": light_throughput(psf, open_psf),
+            "exposure": camera.exposure.exposure_s,
+            "white_e": simulation.white_e(psf),
+            "simulator_changed": change,
         }
         np.savez_compressed(context.folder / "predictions.npz", label=labels, predicted=predicted, sample_id=ids)
         row = {"design": setting.design, "rig": setting.rig.name, "seed": setting.seed, **metrics}
@@ -111,6 +117,7 @@ class Evaluate(Step):
 
         from protocols.captured import labelled_frames
         from protocols.keys import stream_seed
+        from protocols.simulation import ShownScenes
         from sim.noise import TorchDraws
 
         if self.frames is not None:
@@ -120,7 +127,7 @@ class Evaluate(Step):
                 raise RunFailed("no test frames were captured; set `test: all` in the capture step")
             return captured.frames[test], None, captured.labels[test], captured.sample_ids[test]
         test = data.part(Split.TEST)
-        shown = simulation.shown(torch.from_numpy(data.images[test]))
+        shown = ShownScenes(simulation, data.images, test)
         generator = torch.Generator().manual_seed(stream_seed(int(context.setting.seed or 0), "test"))
         noisy = simulation.all_frames(shown, camera.mask, draws=TorchDraws(generator))
         clean = simulation.all_frames(shown, camera.mask)

@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from labctl.errors import BadInput
 from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Source, Step, StepContext, StepResult, StepSetting
+from protocols.accelerator import DeviceName, Precision, check_accelerator
 from protocols.fit import check_captures
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Finetune(Step):
     where: ClassVar[Literal["host", "child"]] = "child"
     outputs: ClassVar[Mapping[str, str]] = {"model": "model"}
     uses: ClassVar[frozenset[Source]] = frozenset({"design", "model"})
-    modules: ClassVar[tuple[str, ...]] = ("torch", "protocols.training_loop", "protocols.models")
+    modules: ClassVar[tuple[str, ...]] = ("torch", "lightning_fabric", "protocols.training_loop", "protocols.models")
 
     type: Literal["finetune"]
 
@@ -48,9 +49,13 @@ class Finetune(Step):
     shift_px: Annotated[int, Ge(0), Le(16)] = 1
     """Frames are shifted at random by up to so many sensor pixels: a shifted scene shifts its coded frame."""
 
+    device: DeviceName = "auto"
+    precision: Precision = "32-true"
+
     def check(self, setting: StepSetting) -> None:
-        """There must be training frames."""
+        """There must be training frames, and the device."""
         check_captures(self.frames, "train", 2, setting)
+        check_accelerator(self.device, setting.at("device"))
 
     def estimate(self, setting: StepSetting) -> Estimate:
         """Compute only."""
@@ -62,6 +67,7 @@ class Finetune(Step):
         from torch import nn
 
         from protocols import training_loop as loop
+        from protocols.accelerator import open_fabric
         from protocols.augmentation import shift_and_flip
         from protocols.captured import labelled_frames
         from protocols.model_file import answers, load_camera, save_camera
@@ -71,8 +77,9 @@ class Finetune(Step):
         seed = int(context.setting.seed or 0)
         camera = load_camera(context.input(self.model), context.setting)
         captured = labelled_frames(context.input(self.frames), camera.class_names)
-        frames = camera.design.readout(torch.from_numpy(captured.frames)).detach()
-        labels = torch.from_numpy(captured.labels)
+        fabric = open_fabric(self.device, self.precision)
+        frames = camera.design.readout(torch.from_numpy(captured.frames)).detach().to(fabric.device)
+        labels = torch.from_numpy(captured.labels).to(fabric.device)
         if tuple(frames.shape[-2:]) != camera.frame_shape:
             raise BadInput(
                 f"captured frames are {tuple(frames.shape[-2:])}, the model was trained on {camera.frame_shape}; "
@@ -81,7 +88,7 @@ class Finetune(Step):
         train, val = (torch.from_numpy(captured.part(part)) for part in (0, 1))
         if len(train) < 2:
             raise BadInput(f"{len(train)} captured training frames; capture at least 2 (steps.<capture>.train)")
-        classifier = camera.classifier
+        classifier = camera.classifier.to(fabric.device)
 
         def validate() -> dict[str, float]:
             if not len(val):
@@ -93,13 +100,14 @@ class Finetune(Step):
         schedule = loop.Schedule(len(train), self.epochs, self.batch, seed)
         optimiser = torch.optim.AdamW(classifier.parameters(), lr=self.rate, weight_decay=self.weight_decay)
         cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=self.rate, total_steps=schedule.steps + 1)
+        network, wrapped = fabric.setup(classifier, optimiser)
         criterion = nn.CrossEntropyLoss(label_smoothing=self.label_smoothing)
 
         def one_step(step: int, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
             classifier.train()
             items = train[indices]
             seen = shift_and_flip(frames[items], self.shift_px, flip=False, generator=generator)
-            logits = classifier(seen)
+            logits = network(seen)
             return criterion(logits, labels[items]), logits.argmax(1) == labels[items]
 
         final = loop.run_loop(
@@ -107,9 +115,10 @@ class Finetune(Step):
             schedule,
             state={"classifier": classifier, "optimiser": optimiser, "cycle": cycle},
             one_step=one_step,
-            optimisers=[optimiser],
+            optimisers=[wrapped],
             rates=[cycle],
             validate=validate,
+            backward=fabric.backward,
         )
         settle_batch_norm(classifier, frames[train])
         final |= validate()
@@ -119,6 +128,7 @@ class Finetune(Step):
                 f"{final['val_accuracy']:.3f} after; try more epochs, a lower rate or more captures"
             )
         path = context.folder / "model.pt"
+        classifier.cpu()
         save_camera(path, camera)
         loop.drop_checkpoint(context)
         return StepResult(

@@ -1,13 +1,10 @@
-"""Pictures on disk and in memory: read npz files and class trees, linearise, crop and resize to the scene grid."""
+"""Pictures on disk and in memory: decode them, read npz files, linearise, crop and resize to the scene grid."""
 
 from __future__ import annotations
 
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from labctl.errors import BadInput
-from protocols.splits import Split, some_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -27,8 +23,6 @@ Crop = Literal["centre", "stretch"]
 """`centre`: cut the largest centred piece with the aspect of the scene. `stretch`: keep all, change the aspect."""
 
 Radiance = npt.NDArray[np.float32]
-
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm"})
 
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
 """Weights of linear red, green, blue. [ITU-R BT.709]"""
@@ -43,41 +37,6 @@ _DAMAGED = (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZi
 
 class UnreadablePicture(Exception):
     """A picture that cannot be decoded; the text is the cause."""
-
-
-@dataclass(frozen=True, slots=True)
-class PictureEntry:
-    """One picture of a class tree. `name` is its path inside the tree with forward slashes; `split` None: not split."""
-
-    path: Path
-    name: str
-    class_name: str
-    split: Split | None
-
-
-def list_pictures(root: Path) -> list[PictureEntry]:
-    """Pictures of the tree CLASS/PICTURE, or train|val|test/CLASS/PICTURE, sorted by name. Opens no picture.
-
-    Hidden files are ignored, and so are files that have no picture suffix. Raises BadInput with the folder's name when
-    it does not exist, holds no classes, mixes both kinds of tree, or has an empty class or a picture in a wrong place.
-    """
-    if not root.is_dir():
-        kind = "is a file" if root.exists() else "does not exist"
-        raise BadInput(f"picture folder '{root}' {kind}; give a folder that holds one folder per class")
-    top = _class_folders(root)
-    names = {folder.name for folder in top}
-    parts = names & {"train", "val", "test"}
-    if not ({"train", "test"} <= names or names == parts):
-        return sorted(_class_pictures(root, top, None), key=lambda entry: entry.name)
-    if names != parts:
-        raise BadInput(
-            f"picture folder '{root}' has train and test beside {some_of(sorted(names - parts))}; "
-            "move these into train, val or test, or rename train and test if they are classes"
-        )
-    if not {"train", "test"} <= names:
-        raise BadInput(f"picture folder '{root}' has only {some_of(sorted(parts))}; a split tree needs train and test")
-    entries = [entry for part in top for entry in _class_pictures(root, _class_folders(part), Split.of(part.name))]
-    return sorted(entries, key=lambda entry: entry.name)
 
 
 def linear_radiance(values: npt.NDArray[Any], encoding: Encoding) -> Radiance:
@@ -135,26 +94,6 @@ def check_picture_header(path: Path) -> None:
         raise UnreadablePicture(str(error) or type(error).__name__) from error
 
 
-def unreadable_pictures(entries: Iterable[PictureEntry], look: Callable[[Path], object]) -> dict[str, str]:
-    """Causes by name, for the pictures at which `look` raises UnreadablePicture."""
-    causes = {}
-    for entry in entries:
-        try:
-            look(entry.path)
-        except UnreadablePicture as error:
-            causes[entry.name] = str(error)
-    return causes
-
-
-@lru_cache(maxsize=4)
-def undecodable_pictures(entries: tuple[PictureEntry, ...], encoding: Encoding, fingerprint: str) -> dict[str, str]:
-    """Causes by name, after decoding every picture: a header can be whole and the picture cut.
-
-    fingerprint: changes when a picture does; what was decoded once is not decoded again in this process.
-    """
-    return unreadable_pictures(entries, lambda path: read_picture(path, encoding))
-
-
 def npz_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
     """Shape and type of every array of an npz file, without its content. Raises BadInput when damaged."""
     headers = {}
@@ -205,45 +144,6 @@ def check_scene_shape(scene_shape: tuple[int, int]) -> None:
     """Raise BadInput unless `scene_shape` is two positive whole numbers (rows, columns)."""
     if len(scene_shape) != 2 or any(int(n) != n or n < 1 for n in scene_shape):
         raise BadInput(f"scene_shape is {scene_shape}; (rows, columns), both whole and at least 1, are needed")
-
-
-def _class_folders(folder: Path) -> list[Path]:
-    children = _visible(folder)
-    stray = [child.name for child in children if _is_picture(child) and not child.is_dir()]
-    if stray:
-        raise BadInput(f"folder '{folder}' has pictures outside any class: {some_of(stray)}; move each into its class")
-    folders = [child for child in children if child.is_dir()]
-    if not folders:
-        raise BadInput(f"folder '{folder}' holds no class folders; put each class into a folder of its own")
-    return folders
-
-
-def _class_pictures(root: Path, folders: list[Path], split: Split | None) -> list[PictureEntry]:
-    entries = []
-    for folder in folders:
-        children = _visible(folder)
-        nested = [child.name for child in children if child.is_dir()]
-        if nested:
-            raise BadInput(f"class '{folder}' holds folders: {some_of(nested)}; put pictures in the class itself")
-        pictures = [child for child in children if _is_picture(child)]
-        if not pictures:
-            raise BadInput(
-                f"class folder '{folder}' holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}); "
-                "add some or remove the folder"
-            )
-        entries += [PictureEntry(p, p.relative_to(root).as_posix(), folder.name, split) for p in pictures]
-    return entries
-
-
-def _visible(folder: Path) -> list[Path]:
-    try:
-        return sorted((c for c in folder.iterdir() if not c.name.startswith(".")), key=lambda c: c.name)
-    except OSError as error:
-        raise BadInput(f"folder '{folder}' cannot be listed: {error.strerror}; check its permissions") from error
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in PICTURE_SUFFIXES
 
 
 def _picture_radiance(picture: Picture, encoding: Encoding) -> Radiance:

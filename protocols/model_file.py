@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+import pickle
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from labctl.durable import write_whole
-from labctl.errors import RunFailed
+from labctl.errors import BadInput, RunFailed
+from protocols.simulation import ExposureRule
+from sim.golden import Golden, golden_change, golden_frame
 
 if TYPE_CHECKING:
     from labctl.protocol import Protocol
@@ -19,18 +23,24 @@ if TYPE_CHECKING:
     from protocols.models import Classifier
     from sim.designs.base import CameraDesign
 
-SCHEMA = "labctl.model/1"
+SCHEMA = "labctl.model/2"
 
 
 @dataclass(frozen=True)
 class TrainedCamera:
-    """Classifier with normalisation, the design with what it has learned, exposure fill, class names."""
+    """Classifier with normalisation, the design with what it has learned, how it was exposed, class names, grids.
+
+    golden: the reference frame of the simulator it was trained in; twin_hash: of the twin that made it.
+    """
 
     classifier: Classifier
     design: CameraDesign
-    fill: float
+    exposure: ExposureRule
     class_names: tuple[str, ...]
     frame_shape: tuple[int, int]
+    scene_shape: tuple[int, int]
+    twin_hash: str
+    golden: Golden
 
     @property
     def mask(self) -> Tensor:
@@ -42,6 +52,16 @@ class TrainedCamera:
         """(N,) classes named for measured frames (N, 1, h, w) in DN; the design reads them out first."""
         return answers(self.classifier, self.design.readout(frames))
 
+    def simulator_change(self, setting: StepSetting) -> str | None:
+        """What became of the simulator since this camera was trained, in words; None when it is the same.
+
+        A camera of another twin has nothing to compare with, and None is returned.
+        """
+        if self.twin_hash != setting.rig.twin_hash:
+            return None
+        scene_px, cells = setting.protocol.grids()
+        return golden_change(self.golden, golden_frame(setting.rig, cells, scene_px))
+
 
 def save_camera(path: Path, camera: TrainedCamera) -> None:
     """Write a trained camera; tensors and plain values only, so that loading runs no code."""
@@ -49,9 +69,13 @@ def save_camera(path: Path, camera: TrainedCamera) -> None:
         "schema": SCHEMA,
         "classifier": camera.classifier.state_dict(),
         "design": camera.design.state_dict(),
-        "fill": camera.fill,
+        "mask": camera.mask,
+        "exposure": vars(camera.exposure),
         "class_names": list(camera.class_names),
         "frame_shape": list(camera.frame_shape),
+        "scene_shape": list(camera.scene_shape),
+        "twin_hash": camera.twin_hash,
+        "golden": camera.golden.as_state(),
     }
     write_tensors(path, saved)
 
@@ -64,16 +88,77 @@ def write_tensors(path: Path, value: dict[str, Any]) -> None:
 
 
 def load_camera(path: Path, setting: StepSetting) -> TrainedCamera:
-    """Read a trained camera; network and design are built as the protocol says. Raises RunFailed for another schema."""
-    saved: dict[str, Any] = torch.load(path, weights_only=True)
-    if saved.get("schema") != SCHEMA:
-        raise RunFailed(f"{path} has schema {saved.get('schema')}; {SCHEMA} is needed; train again")
-    shape = (int(saved["frame_shape"][0]), int(saved["frame_shape"][1]))
-    classifier = new_classifier(setting.protocol, shape, len(saved["class_names"]))
-    classifier.load_state_dict(saved["classifier"])
+    """Read a trained camera; network and design are built as the protocol says.
+
+    Raises RunFailed for another schema, BadInput for other grids, another network or another design.
+    """
+    saved = _read(path)
+    frame_shape = _pair(saved["frame_shape"])
+    _require_grids(path, saved, setting)
+    classifier = new_classifier(setting.protocol, frame_shape, len(saved["class_names"]))
+    _take(classifier, saved["classifier"], path, "network", "set `model:` to what it was trained with")
     design = new_design(setting)
-    design.load_state_dict(saved["design"])
-    return TrainedCamera(classifier, design, saved["fill"], tuple(saved["class_names"]), shape)
+    if design.learnable or design.state_dict().keys() == saved["design"].keys():
+        _take(design, saved["design"], path, "design", f"set `designs.{setting.design}` to what it was trained with")
+    return TrainedCamera(
+        classifier=classifier,
+        design=design,
+        exposure=ExposureRule(**saved["exposure"]),
+        class_names=tuple(saved["class_names"]),
+        frame_shape=frame_shape,
+        scene_shape=_pair(saved["scene_shape"]),
+        twin_hash=saved["twin_hash"],
+        golden=Golden.of_state(saved["golden"]),
+    )
+
+
+def check_start(path: Path, setting: StepSetting) -> None:
+    """Raise BadInput when training cannot start from the camera in `path`: other grids, classes, network or design."""
+    if not path.expanduser().is_file():
+        raise BadInput(f"'{path}' does not exist; give the model.pt of a run (relative paths start in {Path.cwd()})")
+    try:
+        load_camera(path.expanduser(), setting)
+    except RunFailed as error:
+        raise BadInput(str(error)) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        saved: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        schema = saved.get("schema")
+    except (OSError, EOFError, RuntimeError, AttributeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise RunFailed(f"{path} is no trained camera, or damaged ({type(error).__name__}); train again") from error
+    if schema != SCHEMA:
+        raise RunFailed(f"{path} has schema {schema}; {SCHEMA} is needed; train again")
+    return saved
+
+
+def _require_grids(path: Path, saved: dict[str, Any], setting: StepSetting) -> None:
+    scene_px, cells = setting.protocol.grids()
+    mask, scene = _pair(saved["mask"].shape), _pair(saved["scene_shape"])
+    if (mask, scene) != (cells, scene_px):
+        raise BadInput(
+            f"'{path}' is a camera of another grid: {mask[0]}x{mask[1]} mask cells and {scene[0]}x{scene[1]} scene "
+            f"pixels, the protocol has {cells[0]}x{cells[1]} and {scene_px[0]}x{scene_px[1]}; "
+            "change mask_cells and scene_px, or train a camera on this grid"
+        )
+    frame = setting.rig.twin.frame_shape(cells, scene_px)
+    if _pair(saved["frame_shape"]) != tuple(frame):
+        raise BadInput(
+            f"'{path}' reads frames of {saved['frame_shape'][0]}x{saved['frame_shape'][1]} pixels, rig "
+            f"'{setting.rig.name}' gives {frame[0]}x{frame[1]}; use the rig it was trained for, or train again"
+        )
+
+
+def _take(module: nn.Module, state: dict[str, Any], path: Path, what: str, next_action: str) -> None:
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise BadInput(f"'{path}' holds another {what} than the protocol describes; {next_action}") from error
+
+
+def _pair(shape: Any) -> tuple[int, int]:
+    return int(shape[0]), int(shape[1])
 
 
 def new_design(setting: StepSetting) -> CameraDesign:
@@ -91,6 +176,6 @@ def new_classifier(protocol: Protocol, frame_shape: tuple[int, int], n_classes: 
 
 @torch.no_grad()
 def answers(classifier: Classifier, frames: Tensor, batch: int = 256) -> Tensor:
-    """(N,) predicted classes of (N, 1, h, w) frames."""
+    """(N,) predicted classes of (N, 1, h, w) frames that lie where the classifier does."""
     classifier.eval()
     return torch.cat([classifier(frames[i : i + batch]).argmax(1) for i in range(0, len(frames), batch)])

@@ -129,23 +129,28 @@ class ResidualNetwork(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside a 1x1 shortcut; halves the grid. [He et al. 2016]"""
+    """Two 3x3 convolutions beside a shortcut; the first has the stride. [He et al. 2016]
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
+    The shortcut is the identity where shape allows, else a 1x1 convolution.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int = 2) -> None:
         super().__init__()
         self.path = nn.Sequential(
-            nn.Conv2d(channels_in, channels_out, 3, stride=2, padding=1, bias=False),
+            nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1, bias=False),
             nn.BatchNorm2d(channels_out),
             nn.ReLU(),
             nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False),
             nn.BatchNorm2d(channels_out),
         )
-        self.shortcut = nn.Sequential(
-            nn.Conv2d(channels_in, channels_out, 1, stride=2, bias=False), nn.BatchNorm2d(channels_out)
-        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or channels_in != channels_out:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(channels_in, channels_out, 1, stride=stride, bias=False), nn.BatchNorm2d(channels_out)
+            )
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, channels_in, h, w) to (N, channels_out, ceil(h/2), ceil(w/2))."""
+        """(N, channels_in, h, w) to (N, channels_out, ceil(h / stride), ceil(w / stride))."""
         return torch.relu(self.path(features) + self.shortcut(features))
 
 

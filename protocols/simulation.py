@@ -2,48 +2,107 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
     from labctl.rig_file import RigSpec
+    from protocols.data import Pictures
 
 CHUNK = 128
 """Scenes per call where no gradient is wanted; bounds memory, not results."""
 
+HELD_BYTES = 512 * 2**20
+"""Scenes of up to so many bytes are kept as the monitor shows them; of more, each batch is made when asked for."""
+
+
+@dataclass(frozen=True)
+class ExposureRule:
+    """How long a mask is exposed."""
+
+    fill: float
+    """With `auto`: a white scene exposes the middle of the sensor to this share of the full well."""
+
+    exposure_s: float | Literal["auto"] = "auto"
+    """`auto` gives every mask the time it needs: light is free. A time in seconds is the same for every mask."""
+
 
 class Simulation:
-    """The twin of a rig, exposed as the rig would be: so that a white scene fills the sensor to `fill`.
+    """The twin of a rig, exposed by a rule, within the limits of its sensor."""
 
-    The exposure time follows the mask, within the limits of the sensor: an opener mask gets a shorter one.
-    """
-
-    def __init__(self, rig: RigSpec, *, fill: float) -> None:
-        self.twin: Any = rig.twin.build(rig.roads)
-        self.fill = fill
+    def __init__(self, rig: RigSpec, exposure: ExposureRule, *, device: torch.device | str = "cpu") -> None:
+        self.twin: Any = rig.twin.build(rig.roads).to(device)
+        self.exposure = exposure
+        self.device = torch.device(device)
 
     def shown(self, scenes: Tensor) -> Tensor:
         """(N, 1, H, W) radiance as the scene monitor really shows it: 8 bit, its gamma, its black."""
         shown: Tensor = self.twin.through_monitor(scenes)
-        return shown
+        return shown.to(self.device)
+
+    def exposure_s(self, psf: Tensor) -> Tensor:
+        """() time for a mask with this shadow; differentiable where it follows the mask."""
+        if self.exposure.exposure_s == "auto":
+            time_s: Tensor = self.twin.white_exposure_s(self.twin.open_area(psf), self.exposure.fill)
+            return time_s
+        return torch.as_tensor(self.exposure.exposure_s, dtype=psf.dtype, device=psf.device)
+
+    def white_e(self, psf: Tensor) -> float:
+        """Electrons that a white scene makes in a pixel of the middle in that time, before any full well."""
+        rate = float(self.twin.photons_per_s * self.twin.open_area(psf))
+        efficiency = float(self.twin.settings.sensor.best_efficiency)
+        return rate * efficiency * float(self.exposure_s(psf))
 
     def frames(self, shown: Tensor, mask: Tensor, *, draws: Any = None) -> Tensor:
         """(N, 1, H, W) shown scenes through (H, W) transmittance to (N, 1, h, w) DN, with gradients in the mask."""
         psf = self.twin.psf(mask)
-        exposure_s = self.twin.white_exposure_s(psf.sum(), self.fill)
+        exposure_s = self.exposure_s(psf)
         frames: Tensor = self.twin.sensor.expose(self.twin.irradiance(shown, psf), exposure_s=exposure_s, draws=draws)
         return frames
 
     @torch.no_grad()
     def psf(self, mask: Tensor) -> Tensor:
         """(h, w) shadow of (H, W) transmittance in fully open sensor pixels, after panel and optics."""
-        shadow: Tensor = self.twin.psf(mask)
+        shadow: Tensor = self.twin.white_psf(mask)
         return shadow
 
     @torch.no_grad()
-    def all_frames(self, shown: Tensor, mask: Tensor, *, draws: Any = None) -> Tensor:
+    def all_frames(self, shown: Tensor | ShownScenes, mask: Tensor, *, draws: Any = None) -> Tensor:
         """`frames` in chunks, without gradients."""
         parts = [self.frames(shown[i : i + CHUNK], mask, draws=draws) for i in range(0, len(shown), CHUNK)]
         return torch.cat(parts)
+
+
+class ShownScenes:
+    """Some rows of a data set as the monitor shows them; made once when they fit in memory, else batch by batch.
+
+    images: (N, 1, H, W) radiance. rows: (n,) which of them. Index with a slice or a tensor of places 0..n-1.
+    """
+
+    def __init__(self, simulation: Simulation, images: Pictures, rows: np.ndarray) -> None:
+        self.simulation, self.images, self.rows = simulation, images, np.asarray(rows)
+        self.held: Tensor | None = None
+        if 4 * len(self.rows) * int(np.prod(images.shape[1:])) <= HELD_BYTES:
+            self.held = simulation.shown(torch.from_numpy(np.asarray(images[self.rows])))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, places: slice | Tensor) -> Tensor:
+        """(n, 1, H, W) shown radiance on the device of the simulation."""
+        if self.held is not None:
+            return self.held[places]
+        chosen = self.rows[places if isinstance(places, slice) else places.cpu().numpy()]
+        return self.simulation.shown(torch.from_numpy(np.asarray(self.images[chosen])))
+
+    def some(self, places: Tensor | np.ndarray) -> ShownScenes:
+        """These places as scenes of their own."""
+        part = object.__new__(ShownScenes)
+        chosen = np.asarray(places)
+        part.simulation, part.images, part.rows = self.simulation, self.images, self.rows[chosen]
+        part.held = None if self.held is None else self.held[torch.from_numpy(chosen).to(self.held.device)]
+        return part

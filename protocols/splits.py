@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -50,28 +50,37 @@ def stratified_split(
     members: dict[str, list[int]] = {}
     for index, name in enumerate(classes):
         members.setdefault(name, []).append(index)
-    for name, indices in members.items():
-        counts = _part_sizes(len(indices), fractions, name)
+    _require_enough({name: len(indices) for name, indices in members.items()}, fractions)
+    for indices in members.values():
+        counts = _part_sizes(len(indices), fractions)
         ranked = sorted(indices, key=lambda i: (_rank(seed, names[i]), names[i]))
         split[ranked] = np.repeat(np.arange(3, dtype=np.uint8), counts)
     return split
 
 
-def well_covered(identity: npt.NDArray[Any], min_per_identity: int, what: str) -> npt.NDArray[np.bool_]:
-    """(N,) True for the samples whose identity has at least `min_per_identity` samples in all.
+def well_covered(
+    identity: npt.NDArray[Any], min_per_identity: int, identities: int | None, what: str
+) -> npt.NDArray[np.bool_]:
+    """(N,) True for the samples of the identities to keep.
 
-    Raises BadInput when fewer than two identities are left.
+    These are the identities with at least `min_per_identity` samples in all; of them the `identities` best covered,
+    of equals the first in order; None keeps all. Raises BadInput when fewer are there, or fewer than two.
     """
     values, position, counts = np.unique(identity, return_inverse=True, return_counts=True)
-    kept = int((counts >= min_per_identity).sum())
-    if kept < MIN_CLASSES:
+    ranked = np.argsort(-counts, kind="stable")
+    ranked = ranked[counts[ranked] >= min_per_identity]
+    needed = MIN_CLASSES if identities is None else identities
+    if len(ranked) < needed:
         best = ", ".join(str(int(c)) for c in np.sort(counts)[::-1][:MIN_CLASSES])
+        why = "at least" if identities is None else f"identities = {identities}:"
         raise BadInput(
-            f"{what} has {kept} of {len(values)} identities with min_per_identity = {min_per_identity} or more; "
-            f"at least {MIN_CLASSES} identities are needed; the best covered have {best} pictures; "
-            "lower min_per_identity or add pictures"
+            f"{what} has {len(ranked)} of {len(values)} identities with min_per_identity = {min_per_identity} or more; "
+            f"{why} {needed} identities are needed; the best covered have {best} pictures; "
+            f"lower min_per_identity{'' if identities is None else ' or identities'} or add pictures"
         )
-    return np.asarray((counts >= min_per_identity)[position.reshape(-1)])
+    kept = np.zeros(len(values), dtype=np.bool_)
+    kept[ranked[:identities]] = True
+    return np.asarray(kept[position.reshape(-1)])
 
 
 def require_train_and_test(labels: IntArray, split: SplitArray, class_names: Sequence[str], what: str) -> None:
@@ -98,14 +107,21 @@ def some_of(names: Sequence[str], limit: int = 5) -> str:
     return text if len(names) <= limit else f"{text} and {len(names) - limit} more"
 
 
-def _part_sizes(n: int, fractions: tuple[float, float, float], name: str) -> list[int]:
-    """Largest-remainder sizes of train, val, test that sum to n."""
+def _require_enough(members: Mapping[str, int], fractions: tuple[float, float, float]) -> None:
     wanted = sum(fraction > 0 for fraction in fractions)
-    if n < wanted:
+    short = [name for name, n in members.items() if n < wanted]
+    if short:
+        few = members[short[0]]
+        more = f"; so have {len(short) - 1} more classes" if len(short) > 1 else ""
         raise BadInput(
-            f"class '{name}' has {n} samples for {wanted} parts with fractions {fractions}; "
-            f"at least {wanted} are needed; add pictures, set min_per_identity, or set the val fraction to 0"
+            f"class '{short[0]}' has {few} {'sample' if few == 1 else 'samples'} for {wanted} parts with fractions "
+            f"{fractions}; at least {wanted} are needed{more}; set `min_per_identity: {wanted}` to leave such classes "
+            "out, add pictures, or set the val fraction to 0"
         )
+
+
+def _part_sizes(n: int, fractions: tuple[float, float, float]) -> list[int]:
+    """Largest-remainder sizes of train, val, test that sum to n."""
     ideal = [n * fraction for fraction in fractions]
     # A rounded product such as 0.6 * 5 = 2.9999999999999996 must not lose a sample to another part.
     sizes = [int(share + 1e-9) for share in ideal]

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 
+from labctl.errors import BadInput, concerning
 from labctl.steps import Estimate, Source, Step, StepContext, StepResult, StepSetting
-from protocols.fit import check_fit, check_network
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+from protocols.accelerator import DeviceName, Precision, check_accelerator
+from protocols.augmentation import Augmentation
+from protocols.fit import check_exposure, check_fit, check_network
 
 SECONDS_PER_STEP = 0.035
 """Measured for batch 32, 63x63 scenes and a 32x32 mask on one core; for estimates only."""
-
-REFIT_EVERY = 8
-"""Steps between new estimates of the normalisation while the mask still moves."""
-
-REFIT_ITEMS = 256
 
 
 class Train(Step):
@@ -31,10 +27,11 @@ class Train(Step):
     its own rate and when it stands still, so that the classifier can settle on what will be displayed.
     """
 
+    version: ClassVar[int] = 2
     where: ClassVar[Literal["host", "child"]] = "child"
     outputs: ClassVar[Mapping[str, str]] = {"mask": "mask", "model": "model"}
     uses: ClassVar[frozenset[Source]] = frozenset({"data", "model", "design", "twin"})
-    modules: ClassVar[tuple[str, ...]] = ("torch", "protocols.training_loop", "protocols.models", "sim.twin")
+    modules: ClassVar[tuple[str, ...]] = ("torch", "lightning_fabric", "protocols.joint_training", "sim.twin")
 
     type: Literal["train"]
 
@@ -47,22 +44,51 @@ class Train(Step):
     weight_decay: Annotated[float, Ge(0), Le(1)] = 5e-4
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.1
 
-    shift_px: Annotated[int, Ge(0), Le(64)] = 3
-    """Training scenes are shifted at random by up to so many scene pixels each way."""
+    augmentation: Augmentation = Augmentation(shift_px=3, flip=True)
+    """How training scenes are changed at random; what is given replaces all of it. No `flip` where handedness means
+    something (digits)."""
 
-    flip: bool = True
-    """Training scenes are mirrored left to right at random. Turn off where handedness means something (digits)."""
+    exposure_s: Annotated[float, Gt(0), Le(60)] | Literal["auto"] = "auto"
+    """`auto` exposes each mask so that a white scene fills the sensor to `fill`: light is free. A time in seconds is
+    the same for every mask: then a small hole pays for the light it loses."""
 
     fill: Annotated[float, Gt(0), Le(1)] = 0.9
-    """A white scene exposes the brightest pixel to this share of the full well."""
+    """With `auto`: a white scene exposes the middle of the sensor to this share of the full well."""
 
     noise: bool = True
     """Train with photon, dark and read noise."""
 
+    panel_steepness_end: Annotated[float, Gt(0), Le(1000)] | None = None
+    """Anneal the slope of the panel's levels geometrically from `panel.steepness` of the rig to this; for grey masks on
+    a rig with `panel.surrogate: sigmoid`. None keeps it."""
+
+    init: Path | None = None
+    """A trained camera (`model.pt` of another run, same grids and classes) to start from; mask included if learned."""
+
+    device: DeviceName = "auto"
+    precision: Precision = "32-true"
+
     def check(self, setting: StepSetting) -> None:
-        """Mask, scene and rig must fit; data must be there."""
+        """Mask, scene and rig must fit; data, device and a camera to start from must be there."""
         check_fit(setting)
         check_network(setting)
+        check_accelerator(self.device, setting.at("device"))
+        if self.exposure_s != "auto":
+            check_exposure(self.exposure_s, setting)
+        if self.init is not None:
+            from protocols.model_file import check_start
+
+            with concerning(*setting.at("init")):
+                check_start(self.init, setting)
+
+    def fingerprint(self) -> str:
+        """See `Step.fingerprint`: what the camera to start from holds."""
+        if self.init is None:
+            return ""
+        try:
+            return hashlib.sha256(self.init.expanduser().read_bytes()).hexdigest()
+        except OSError as error:
+            raise BadInput(f"'{self.init}' cannot be read: {error.strerror}; give the model.pt of a run") from error
 
     def estimate(self, setting: StepSetting) -> Estimate:
         """Compute only."""
@@ -71,108 +97,33 @@ class Train(Step):
 
     def run(self, context: StepContext) -> StepResult:
         """Train, or go on at the last checkpoint; writes `mask.npy` and `model.pt`."""
-        import torch
-        from torch import nn
-
         from protocols import training_loop as loop
-        from protocols.augmentation import shift_and_flip
-        from protocols.keys import stream_seed
-        from protocols.model_file import TrainedCamera, answers, new_classifier, new_design, save_camera
-        from protocols.models import settle_batch_norm
+        from protocols.joint_training import JointTraining, as_saved
+        from protocols.model_file import save_camera
         from protocols.scenes import load_scenes
-        from protocols.simulation import Simulation
-        from protocols.splits import Split, spread
-        from sim.noise import TorchDraws
 
         loop.prepare_torch()
-        setting, seed = context.setting, int(context.setting.seed or 0)
-        protocol = setting.protocol
         data = load_scenes(context)
-        simulation = Simulation(setting.rig, fill=self.fill)
-        train_rows, val_rows = data.part(Split.TRAIN), data.part(Split.VAL)
-        rows = np.concatenate([train_rows, val_rows])  # the test split is not even looked at
-        shown = simulation.shown(torch.from_numpy(data.images[rows]))
-        labels = torch.from_numpy(data.labels[rows])
-        train, val = torch.arange(len(rows)).split([len(train_rows), len(val_rows)])
-
-        torch.manual_seed(stream_seed(seed, "start"))
-        design = new_design(setting)
-        frame_shape = tuple(design.readout(simulation.all_frames(shown[:1], design.mask().detach())).shape[-2:])
-        classifier = new_classifier(protocol, frame_shape, len(data.class_names))
-        schedule = loop.Schedule(len(train), self.epochs, self.batch, seed)
-
-        def fit_normalisation(items: Tensor) -> None:
-            frames = simulation.all_frames(shown[items], design.mask().detach())
-            classifier.normalisation.fit(design.readout(frames).detach())
-
-        few = train[torch.from_numpy(spread(len(train), REFIT_ITEMS))]
-        fit_normalisation(few if design.learnable else train)
-        optimiser, cycle, extra, extra_rates = self._optimisers(classifier, design, schedule.steps)
-        criterion = nn.CrossEntropyLoss(label_smoothing=self.label_smoothing)
-
-        def moves(step: int) -> bool:
-            design.anneal(max(step, 0) / schedule.steps)
-            return any(parameter.requires_grad for parameter in design.parameters())
-
-        def draws(generator: torch.Generator) -> Any:
-            return TorchDraws(generator) if self.noise else None
-
-        def one_step(step: int, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-            moved = moves(step - 1)
-            if moves(step) and step % REFIT_EVERY == 0:
-                fit_normalisation(few)
-            elif moved and not moves(step):
-                fit_normalisation(train)
-            classifier.train()
-            items = train[indices]
-            scenes = shift_and_flip(shown[items], self.shift_px, flip=self.flip, generator=generator)
-            noise = draws(generator)
-            logits = classifier(design(scenes, lambda scene, mask: simulation.frames(scene, mask, draws=noise)))
-            return criterion(logits, labels[items]), logits.argmax(1) == labels[items]
-
-        def validate() -> dict[str, float]:
-            mask = design.mask().detach()
-            values = {"aperture_ratio": float(mask.mean())} if design.learnable else {}
-            if len(val):
-                generator = torch.Generator().manual_seed(stream_seed(seed, "validation"))
-                frames = simulation.all_frames(shown[val], mask, draws=draws(generator))
-                named = answers(classifier, design.readout(frames).detach())
-                values["val_accuracy"] = float((named == labels[val]).float().mean())
-            return values
-
+        training = JointTraining(self, context.setting, data)
+        optimisation = training.optimisation()
         final = loop.run_loop(
             context,
-            schedule,
-            state={
-                "classifier": classifier,
-                "design": design,
-                "optimiser": optimiser,
-                "cycle": cycle,
-                **{f"mask_{i}": item for i, item in enumerate([*extra, *extra_rates])},
-            },
-            one_step=one_step,
-            optimisers=[optimiser, *extra],
-            rates=[cycle, *extra_rates],
-            validate=validate,
+            training.schedule,
+            state=optimisation.state,
+            one_step=training.one_step,
+            optimisers=optimisation.optimisers,
+            rates=optimisation.rates,
+            validate=training.validate,
+            backward=training.fabric.backward,
+            golden=training.golden,
         )
-        mask = design.mask().detach()
-        noise = draws(torch.Generator().manual_seed(stream_seed(seed, "settle")))
-        settle_batch_norm(classifier, design.readout(simulation.all_frames(shown[train], mask, draws=noise)).detach())
-        final |= validate()
-        np.save(context.folder / "mask.npy", mask.numpy().astype(np.float32))
-        camera = TrainedCamera(classifier, design, self.fill, data.class_names, (frame_shape[0], frame_shape[1]))
+        training.settle()
+        final |= training.validate()
+        final["white_e"] = training.white_e()
+        camera = training.camera()
+        np.save(context.folder / "mask.npy", as_saved(camera.mask))
         save_camera(context.folder / "model.pt", camera)
         loop.drop_checkpoint(context)
         outputs = {"mask": context.folder / "mask.npy", "model": context.folder / "model.pt"}
-        return StepResult(outputs, {**final, "aperture_ratio": float(mask.mean()), "skipped": len(data.skipped)})
-
-    def _optimisers(self, classifier: Any, design: Any, steps: int) -> tuple[Any, Any, list[Any], list[Any]]:
-        import torch
-
-        optimiser = torch.optim.AdamW(classifier.parameters(), lr=self.rate, weight_decay=self.weight_decay)
-        cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=self.rate, total_steps=steps + 1)
-        if not design.learnable:
-            return optimiser, cycle, [], []
-        own = torch.optim.Adam(design.parameters(), lr=design.rate)
-        fade = torch.optim.lr_scheduler.CosineAnnealingLR(own, T_max=steps)
-        return optimiser, cycle, [own], [fade]
+        metrics = {**final, "aperture_ratio": float(camera.mask.mean()), "skipped": len(data.skipped)}
+        return StepResult(outputs, metrics)

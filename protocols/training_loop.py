@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ from labctl.errors import RunFailed
 from labctl.steps import StepContext
 from protocols.keys import stream_seed
 from protocols.model_file import write_tensors
+from sim.golden import Golden, golden_change
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_EVERY_S = 2.0
@@ -58,8 +60,13 @@ class Schedule:
     def batch_of(self, step: int) -> Tensor:
         """Indices of the items of step `step`."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng(stream_seed(self.seed, "order", epoch)).permutation(self.items)
+        order = _order_of(self.seed, epoch, self.items)
         return torch.from_numpy(order[place * self.batch : (place + 1) * self.batch])
+
+
+@lru_cache(maxsize=1)
+def _order_of(seed: int, epoch: int, items: int) -> np.ndarray:
+    return np.random.default_rng(stream_seed(seed, "order", epoch)).permutation(items)
 
 
 @dataclass
@@ -70,13 +77,8 @@ class _Sums:
 
 
 def prepare_torch() -> None:
-    """One thread: small networks are fastest so, and its kernels are deterministic: a resumed run is bit-equal.
-
-    On a GPU the deterministic kernels must be asked for; on a CPU that only costs 1.4 s of imports.
-    """
+    """One thread: small networks are fastest so, and its kernels are deterministic: a resumed run is bit-equal."""
     torch.set_num_threads(1)
-    if torch.cuda.is_available():
-        torch.use_deterministic_algorithms(True)
 
 
 def run_loop(
@@ -88,22 +90,29 @@ def run_loop(
     optimisers: Sequence[torch.optim.Optimizer],
     rates: Sequence[Any],
     validate: Callable[[], dict[str, float]],
+    backward: Callable[[Tensor], None] = Tensor.backward,
+    golden: Golden | None = None,
 ) -> dict[str, float]:
     """Train; returns loss and accuracy of the last epoch with what `validate` said.
 
     one_step(step, indices, generator) returns (loss, logits are right (n,) bool); it must draw from `generator` only.
-    Raises Stopped after saving when the user asks, RunFailed when the loss is no longer finite.
+    golden: the reference frame of the simulator that makes the frames; kept in checkpoints, so that a training that
+    goes on in another simulator says so. Raises Stopped after saving when the user asks, RunFailed when the loss is
+    no longer finite.
     """
     start, sums, last = 0, _Sums(), dict[str, float]()
     path = context.folder / CHECKPOINT
     if path.exists():
-        saved = torch.load(path, weights_only=True)
+        saved = torch.load(path, weights_only=True, map_location="cpu")
         if saved["hash"] != context.content_hash:
             raise RunFailed(f"{path} is a checkpoint of another training; remove it to train from the start")
         for name, item in state.items():
             item.load_state_dict(saved["state"][name])
         start, sums, last = saved["step"], _Sums(**saved["sums"]), saved["last"]
         context.log(f"goes on at step {start} of {schedule.steps}")
+        change = golden_change(Golden.of_state(saved["golden"]), golden) if golden and saved["golden"] else None
+        if change:
+            raise RunFailed(f"{change}; remove {path} to train from the start in the simulator as it is now")
     saved_at = time.monotonic()
     for step in range(start, schedule.steps):
         generator = torch.Generator().manual_seed(stream_seed(schedule.seed, "step", step))
@@ -112,7 +121,7 @@ def run_loop(
         loss, right = one_step(step, indices, generator)
         for optimiser in optimisers:
             optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        backward(loss)
         for optimiser in optimisers:
             optimiser.step()
         for rate in rates:
@@ -131,7 +140,7 @@ def run_loop(
         if step + 1 < schedule.steps and (context.stop_asked() or time.monotonic() - saved_at > CHECKPOINT_EVERY_S):
             states = {name: item.state_dict() for name, item in state.items()}
             where = {"hash": context.content_hash, "step": step + 1, "sums": vars(sums), "last": last}
-            write_tensors(path, {"state": states, **where})
+            write_tensors(path, {"state": states, "golden": golden.as_state() if golden else None, **where})
             saved_at = time.monotonic()
             context.stop_here(f"checkpoint at step {step + 1} of {schedule.steps}")
     return {**last, "steps": schedule.steps}

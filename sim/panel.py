@@ -9,14 +9,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labctl.roads import FULL_LEVEL, PanelRoad
+from sim.surrogates import Surrogate, staircase
 
 SETTLED_RESPONSES = math.log(2550)
 """After this many response times a full-scale change is a tenth of a level from its end; it then counts as reached."""
 
 
-def quantise_levels(share: Tensor) -> Tensor:
-    """Round a share 0..1 of full level to the 256 levels of the panel; the slope stays 1 (straight-through)."""
-    return share + (torch.round(share * FULL_LEVEL) / FULL_LEVEL - share).detach()
+def quantise_levels(share: Tensor, *, surrogate: Surrogate = "straight-through", steepness: float = 1.0) -> Tensor:
+    """Round a share 0..1 of full level to the 256 levels of the panel, with the slope of `surrogate`.
+
+    See `sim.surrogates.staircase`: 1 for straight-through, one sigmoid per level of that steepness for sigmoid.
+    """
+    return staircase(share, levels=FULL_LEVEL + 1, surrogate=surrogate, steepness=steepness)
 
 
 def road_levels(mask: Tensor, road: PanelRoad) -> Tensor:
@@ -67,6 +71,8 @@ def shown_transmittance(
     fill_factor: float = 1.0,
     crosstalk: Tensor | float = 0.0,
     lut: Tensor | None = None,
+    surrogate: Surrogate = "straight-through",
+    steepness: float = 1.0,
 ) -> Tensor:
     """Transmittance of every panel pixel when `mask` goes down `road` to the panel.
 
@@ -74,10 +80,15 @@ def shown_transmittance(
     `panel_transmittance(road_levels(mask, road), ...)`. The slope goes straight through road and response together:
     one unit of mask is one unit of response. It is exact for a panel whose gamma the road knows, and unlike the product
     of the two slopes (infinite times zero) it also moves a cell that stands at 0.
+    surrogate, steepness: the slope of the 8-bit rounding between the two, see `quantise_levels`. The value is the same.
     """
     response = _response(_levels_of(mask, road), gamma, lut)
     if torch.is_grad_enabled() and mask.requires_grad:
-        response = response + _cells(mask - mask.detach(), road.cell_px)
+        change = mask - mask.detach()
+        if surrogate == "sigmoid":
+            change = quantise_levels(_unrounded(mask, road) + change, surrogate=surrogate, steepness=steepness)
+            change = change - change.detach()
+        response = response + _cells(change, road.cell_px)
     return _transmit(response, contrast=contrast, fill_factor=fill_factor, crosstalk=crosstalk)
 
 
@@ -103,6 +114,12 @@ def ghost_weight(settle_s: float, exposure_s: float, response_s: float) -> float
 def _levels_of(mask: Tensor, road: PanelRoad) -> Tensor:
     levels = road.levels(mask.detach().cpu().numpy())
     return torch.from_numpy(levels).to(dtype=mask.dtype, device=mask.device) / FULL_LEVEL
+
+
+def _unrounded(mask: Tensor, road: PanelRoad) -> Tensor:
+    """Share 0..1 of full level that `road` would send if panels had more than 256; no gradient."""
+    share = torch.from_numpy(road.shares(mask.detach().cpu().numpy()))
+    return share.to(dtype=mask.dtype, device=mask.device)
 
 
 def _cells(values: Tensor, cell_px: int) -> Tensor:

@@ -1,13 +1,13 @@
 """The image sensor: from photons per second to DN, in the order in which silicon does it.
 
-photons -> electrons (pixel gain, vignetting, dark current) -> shot noise -> full well -> read noise -> gain -> offsets
--> ADC. Every stage is a small function; noise and rounding let gradients through.
+photons -> colour filters -> electrons (pixel gain, vignetting, dark current) -> shot noise -> full well -> read noise
+-> gain -> offsets -> ADC. Every stage is a small function; noise and rounding let gradients through.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
@@ -18,9 +18,12 @@ from torch import Tensor, nn
 from labctl.errors import BadInput
 from labctl.frozen import Frozen
 from sim.noise import Draws
+from sim.optics.colour import BayerPattern, bayer_filters, pattern_from
 from sim.values import register_values
 
 Count = Annotated[int, Gt(0), Le(16384)]
+Share = Annotated[float, Gt(0), Le(1)]
+Wavelength = Annotated[float, Gt(1e-7), Lt(2e-5)]
 
 
 class SensorSettings(Frozen):
@@ -60,10 +63,30 @@ class SensorSettings(Frozen):
     map_seed: Annotated[int, Ge(0)] = 0
     """Draws the fixed pattern, for the whole sensor."""
 
+    colour: Literal["none", BayerPattern] = "none"
+    """Colour filters over the top left 2x2 pixels, row by row; `none` is a grey sensor. Frames stay raw mosaics."""
+
+    channel_response: tuple[Share, Share, Share] = (1.0, 1.0, 1.0)
+    """Quantum efficiency under the red, green and blue filter, relative to `quantum_efficiency`."""
+
+    channel_wavelength_m: tuple[Wavelength, Wavelength, Wavelength] = (600e-9, 530e-9, 460e-9)
+    """One wavelength for each of red, green and blue, where diffraction asks for it."""
+
     @property
     def top_dn(self) -> int:
         """The largest DN, at which a pixel is saturated."""
         return (1 << self.bits) - 1
+
+    @property
+    def best_efficiency(self) -> float:
+        """Quantum efficiency of the pixels that fill up first in white light."""
+        return self.quantum_efficiency * (1.0 if self.colour == "none" else max(self.channel_response))
+
+    def pattern_of(self, region: tuple[int, int]) -> BayerPattern | None:
+        """Bayer pattern of the centred h x w region; None on a grey sensor."""
+        if self.colour == "none":
+            return None
+        return pattern_from(self.colour, (self.shape[0] - region[0]) // 2, (self.shape[1] - region[1]) // 2)
 
     @property
     def gain_dn_per_e(self) -> float:
@@ -93,6 +116,7 @@ class Sensor(nn.Module):
     pixel_gain: Tensor
     pixel_offset: Tensor
     radius_squared: Tensor
+    filters: Tensor | None
 
     def __init__(
         self,
@@ -111,6 +135,11 @@ class Sensor(nn.Module):
         register_values(self, nominal, values or {}, dtype)
         for name, values_of_map in fixed_pattern(settings).items():
             self.register_buffer(name, torch.from_numpy(values_of_map).to(dtype), persistent=False)
+        filters = None
+        if settings.colour != "none":
+            response = torch.tensor(settings.channel_response, dtype=dtype).reshape(3, 1, 1)
+            filters = bayer_filters(settings.colour, settings.shape).to(dtype) * response
+        self.register_buffer("filters", filters, persistent=False)
 
     def expose(
         self,
@@ -123,12 +152,14 @@ class Sensor(nn.Module):
     ) -> Tensor:
         """Frames (N, 1, h, w) in DN, as float, of the centred h x w pixels.
 
-        photons_per_s: (N, 1, h, w) at each pixel. exposure_s: one for all, or (N,). draws: None gives the expectation.
+        photons_per_s: (N, 1, h, w) at each pixel; a Bayer sensor also takes (N, 3, h, w), in red, green and blue,
+        and one channel stands for all three. exposure_s: one for all, or (N,). draws: None gives the expectation.
         quantise: False leaves the analogue value, neither rounded nor clipped, as a perfect ADC would read it.
-        Raises BadInput when h x w exceeds the sensor.
+        Raises BadInput when h x w exceeds the sensor, and for colour on a grey sensor.
         """
         settings = self.settings
         region = tuple(photons_per_s.shape[-2:])
+        photons_per_s = self._filtered(photons_per_s, region)
         time_s = _per_frame(exposure_s, photons_per_s)
         electrons = photons_per_s * time_s * settings.quantum_efficiency * self.flat(region)
         electrons = electrons + settings.dark_current_e_per_s * time_s
@@ -150,6 +181,17 @@ class Sensor(nn.Module):
         offset: Tensor = full_scale * (self.dark_offset + self._cut(self.pixel_offset, region))
         return offset + self.settings.black_level_dn
 
+    def _filtered(self, photons_per_s: Tensor, region: tuple[int, ...]) -> Tensor:
+        """Photons (N, 1, h, w) that pass the colour filters."""
+        if self.filters is not None:
+            return (photons_per_s * self._cut(self.filters, region)).sum(dim=1, keepdim=True)
+        if photons_per_s.shape[1] != 1:
+            raise BadInput(
+                f"the light has {photons_per_s.shape[1]} channels, a grey sensor takes 1; "
+                "make the scenes grey, or set sensor.colour to a Bayer pattern"
+            )
+        return photons_per_s
+
     def _cut(self, whole: Tensor, region: tuple[int, ...]) -> Tensor:
         rows, columns = self.settings.shape
         if region[0] > rows or region[1] > columns:
@@ -158,7 +200,7 @@ class Sensor(nn.Module):
                 "use a smaller scene or a larger sensor"
             )
         top, left = (rows - region[0]) // 2, (columns - region[1]) // 2
-        return whole[top : top + region[0], left : left + region[1]]
+        return whole[..., top : top + region[0], left : left + region[1]]
 
 
 def shot_noise(electrons: Tensor, draws: Draws) -> Tensor:

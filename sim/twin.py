@@ -1,4 +1,4 @@
-"""The differentiable model of one lensless rig: scene monitor, panel, mask shadow, sensor."""
+"""The differentiable model of one lensless rig: scene monitor, panel, mask, sensor."""
 
 from __future__ import annotations
 
@@ -14,23 +14,17 @@ from labctl.exposure import ExposurePlan
 from labctl.roads import FULL_LEVEL, Roads
 from sim.monitor import shown_scene
 from sim.noise import Draws
-from sim.optics.lensless import (
-    Border,
-    Registration,
-    convolve_window,
-    gaussian_blur,
-    scene_on_sensor,
-    shadow_psf,
-)
+from sim.optics.convolution import Border, convolve_window
+from sim.optics.field import cos4_fall_off
+from sim.optics.scene_grid import scene_on_sensor
+from sim.optics.shadow import Registration
 from sim.panel import panel_transmittance, shown_transmittance
 from sim.sensor import Sensor
+from sim.shadow_casting import cast, reach_px
 from sim.twin_settings import TwinSettings
 from sim.values import free_value, register_values
 
 __all__ = ["Twin", "TwinSettings"]
-
-BLUR_KEPT_SIGMA = 4.0
-"""The canvas of the PSF keeps this much of the blur on each side."""
 
 
 class Twin(nn.Module):
@@ -39,7 +33,9 @@ class Twin(nn.Module):
     Values, all buffers unless given as Parameters or freed by `free`: shift_px (2,), rotation_rad, scale, blur_px,
     panel_gamma, log_contrast, crosstalk, stray, photons_per_s, and of the sensor vignetting, dark_offset,
     gain_dn_per_e.
-    Scenes are (N, 1, H, W) linear radiance, masks (H, W) or (N, H, W) transmittance, frames (N, 1, h, w) DN.
+    Scenes are (N, 1, H, W) linear radiance, masks (H, W) or (N, H, W) transmittance, frames (N, 1, h, w) DN. A Bayer
+    sensor also takes (N, 3, H, W) scenes, in red, green and blue; grey ones are as bright in all three. Its frames are
+    raw mosaics. `steepness` of the panel's surrogate slope is a plain number that training may anneal.
     """
 
     shift_px: Tensor
@@ -51,6 +47,7 @@ class Twin(nn.Module):
     crosstalk: Tensor
     stray: Tensor
     photons_per_s: Tensor
+    panel_lut: Tensor | None
 
     def __init__(
         self,
@@ -79,12 +76,22 @@ class Twin(nn.Module):
         }
         register_values(self, nominal, given, dtype)
         lut = settings.panel.lut
-        self.panel_lut = None if lut is None else torch.tensor(lut, dtype=dtype)
+        self.register_buffer("panel_lut", None if lut is None else torch.tensor(lut, dtype=dtype), persistent=False)
+        self.steepness = settings.panel.steepness
         self.sensor = Sensor(settings.sensor, dtype=dtype, values=of_sensor)
         stop = settings.panel.stop_px or settings.panel.shape
         self.pad = settings.optics.margin_px
         if self.pad is None:
-            self.pad = math.ceil(self._reach_px(stop) - 1e-6)
+            self.pad = math.ceil(
+                reach_px(
+                    settings,
+                    stop,
+                    cell_px=roads.mask.cell_px,
+                    registration=self._registration,
+                    blur_px=self.blur_px,
+                )
+                - 1e-6
+            )
 
     def free(self, *names: str) -> list[nn.Parameter]:
         """Turn these values into parameters, for a fit; returns them in order. Raises BadInput for unknown names.
@@ -93,7 +100,7 @@ class Twin(nn.Module):
         """
         known = {name: owner for owner in (self, self.sensor) for name, _ in owner.named_buffers(recurse=False)}
         known |= {name: owner for owner in (self, self.sensor) for name, _ in owner.named_parameters(recurse=False)}
-        fixed = {"pixel_gain", "pixel_offset", "radius_squared"}
+        fixed = {"pixel_gain", "pixel_offset", "radius_squared", "filters", "panel_lut"}
         unknown = [name for name in names if name not in known or name in fixed]
         if unknown:
             there = ", ".join(sorted(set(known) - fixed))
@@ -103,16 +110,38 @@ class Twin(nn.Module):
     # From mask to shadow
 
     def psf(self, mask: Tensor) -> Tensor:
-        """Shadow (h, w) or (N, h, w) of `mask` (H, W) or (N, H, W), 0..1, with `pad` sensor pixels of room all round.
+        """PSF (h, w) or (N, h, w) of `mask` (H, W) or (N, H, W), 0..1, with `pad` sensor pixels of room all round.
 
-        Road, panel, geometry, registration and blur included; the sum is the open area in sensor pixels.
+        (3, h, w) or (N, 3, h, w) where `has_colour_psf`. Road, panel, geometry, registration and blur included; the
+        sum is the open area in sensor pixels, see `open_area`.
         """
-        picture = shown_transmittance(mask.to(self.dtype), self.roads.mask, **self._panel_values())
-        return self._shadow(picture)
+        picture = shown_transmittance(
+            mask.to(self.dtype),
+            self.roads.mask,
+            **self._panel_values(),
+            surrogate=self.settings.panel.surrogate,
+            steepness=self.steepness,
+        )
+        return self._cast(picture)
 
     def psf_from_levels(self, levels: Tensor) -> Tensor:
-        """Shadow of a panel picture (rows, columns) in levels 0..255, uint8 or float, cropped to the design."""
-        return self._shadow(panel_transmittance(levels.to(self.dtype) / FULL_LEVEL, **self._panel_values()))
+        """PSF of a panel picture (rows, columns) in levels 0..255, uint8 or float, cropped to the design."""
+        return self._cast(panel_transmittance(levels.to(self.dtype) / FULL_LEVEL, **self._panel_values()))
+
+    def white_psf(self, mask: Tensor) -> Tensor:
+        """`psf` in white light, (h, w) or (N, h, w): of colours, the mean."""
+        psf = self.psf(mask)
+        return psf.mean(dim=-3) if self.has_colour_psf else psf
+
+    def open_area(self, psf: Tensor) -> Tensor:
+        """() or (N,) open area in sensor pixels behind a PSF of `psf` or one `white_psf`; of colours, the mean."""
+        area = psf.sum(dim=(-2, -1))
+        return area.mean(dim=-1) if self.has_colour_psf else area
+
+    @property
+    def has_colour_psf(self) -> bool:
+        """Whether red, green and blue are diffracted apart."""
+        return self.settings.channels > 1 and self.settings.optics.model == "fresnel"
 
     # From scene to photons
 
@@ -124,19 +153,23 @@ class Twin(nn.Module):
         border: Border | None = None,
         roi: tuple[int, int] | None = None,
     ) -> Tensor:
-        """Photons per second (N, 1, h, w) on the sensor.
+        """Photons per second (N, C, h, w) on the sensor, C = 3 where scene or PSF have colours, else 1.
 
-        scene: (N, 1, H, W) radiance, zero outside. psf: (h, w) or (N, h, w) of `psf`.
+        scene: (N, C, H, W) radiance, zero outside. psf: of `psf`, one or N.
         border: which part of the image; None takes `optics.border`. "valid" has scene - mask + 1 pixels.
         roi: (rows, columns) of the centre of the sensor instead of a border.
         Stray light adds the share `stray` of the mean irradiance: all light that passes the mask, spread evenly.
         """
-        psf = psf if psf.ndim == 3 else psf[None]
+        channels = 3 if self.has_colour_psf else 1
+        kernel = psf.reshape(-1, channels, *psf.shape[-2:])
         scene = scene_on_sensor(scene.to(self.dtype), self.settings.scene_px)
         (rows, columns), (height, width) = scene.shape[-2:], psf.shape[-2:]
+        if self.settings.optics.fall_off == "cos4":
+            pitch_m, gap_m = self.settings.sensor.pitch_m, self.settings.optics.gap_m
+            scene = scene * cos4_fall_off((rows, columns), pitch_m=pitch_m, distance_m=gap_m).to(scene)
         start, size = self._window((rows, columns), (height, width), border, roi)
-        image = convolve_window(scene, psf, start, size)
-        mean = psf.sum(dim=(-2, -1)).reshape(-1, 1, 1, 1) * scene.mean(dim=(-2, -1), keepdim=True)
+        image = convolve_window(scene, kernel, start, size)
+        mean = kernel.sum(dim=(-2, -1), keepdim=True) * scene.mean(dim=(-2, -1), keepdim=True)
         light = image + self.stray * mean
         # The transform leaves rounding errors below zero; only the value is clipped, a dark pixel keeps its slope.
         return self.photons_per_s * (light + (light.clamp(min=0) - light).detach())
@@ -158,7 +191,7 @@ class Twin(nn.Module):
         roi: tuple[int, int] | None = None,
         quantise: bool = True,
     ) -> Tensor:
-        """Frames (N, 1, h, w) in DN of scenes (N, 1, H, W) through `mask` (H, W) or (N, H, W), with gradients.
+        """Frames (N, 1, h, w) in DN of scenes (N, C, H, W) through `mask` (H, W) or (N, H, W), with gradients.
 
         exposure_s: one, or (N,). draws: None is noise-free. roi: see `irradiance`. quantise: see `Sensor.expose`.
         """
@@ -166,13 +199,14 @@ class Twin(nn.Module):
         return self.sensor.expose(photons, exposure_s=exposure_s, gain_db=gain_db, draws=draws, quantise=quantise)
 
     def expose(self, plan: ExposurePlan, draws: Draws | None = None) -> Tensor:
-        """Frames (N, 1, h, w) in DN that this rig would measure for `plan`, monitor included. Ts = Tm = C = 1."""
+        """Frames (N, 1, h, w) in DN that this rig would measure for `plan`, monitor included. Ts = Tm = 1."""
         if isinstance(plan.scenes, str):
             raise BadInput('a twin has no world in front of it: plan.scenes is "live"; give the scenes as pictures')
-        if plan.scenes.shape[1:3] != (1, 1) or plan.masks.shape[1] != 1:
+        channels = sorted({1, self.settings.channels})
+        if plan.scenes.shape[1] != 1 or plan.scenes.shape[2] not in channels or plan.masks.shape[1] != 1:
             raise BadInput(
-                f"plan.scenes has shape {plan.scenes.shape}, plan.masks {plan.masks.shape}; "
-                "this twin takes one grey scene and one mask per exposure (Ts = Tm = C = 1)"
+                f"plan.scenes has shape {plan.scenes.shape}, plan.masks {plan.masks.shape}; this twin takes one scene "
+                f"of {' or '.join(map(str, channels))} channels and one mask per exposure (Ts = Tm = 1)"
             )
         masks = torch.from_numpy(plan.masks[:, 0])
         exposure = plan.exposure
@@ -186,19 +220,20 @@ class Twin(nn.Module):
         )
 
     def through_monitor(self, scene: Tensor) -> Tensor:
-        """Radiance (N, 1, H, W) that the monitor really shows for `scene`: 8-bit levels, gamma, black."""
+        """Radiance (N, C, H, W) that the monitor really shows for `scene`: 8-bit levels, gamma, black."""
         monitor = self.settings.monitor
         return shown_scene(scene, self.roads.scene, gamma=monitor.gamma, contrast=monitor.contrast).to(self.dtype)
 
     def white_exposure_s(self, psf_sum: Tensor | float, fill: float = 0.9) -> Tensor:
         """Exposure () after which a white scene fills the share `fill` of the full well at the centre of the sensor.
 
-        psf_sum: open area of the mask, `psf(mask).sum()`. Stray light and dark current count. Clamped to the limits
-        of the sensor; differentiable, so that a more open mask is felt to need less time.
+        psf_sum: open area of the mask, `open_area(psf(mask))`. Stray light and dark current count, on a Bayer sensor
+        for the pixels that fill up first. Fall-off does not count: with it, a white scene stays below `fill`.
+        Clamped to the limits of the sensor; differentiable, so that a more open mask is felt to need less time.
         """
         sensor = self.settings.sensor
         area = torch.as_tensor(psf_sum, dtype=self.dtype)
-        rate = self.photons_per_s * area * (1 + self.stray) * sensor.quantum_efficiency + sensor.dark_current_e_per_s
+        rate = self.photons_per_s * area * (1 + self.stray) * sensor.best_efficiency + sensor.dark_current_e_per_s
         low, high = sensor.exposure_limits_s
         return (fill * sensor.full_well_e / rate.clamp(min=1e-12)).clamp(low, high)
 
@@ -216,36 +251,19 @@ class Twin(nn.Module):
             "crosstalk": 0.0 if exact else self.crosstalk,
         }
 
-    def _shadow(self, picture: Tensor) -> Tensor:
-        settings, cell_px = self.settings, self.roads.mask.cell_px
-        rows, columns = picture.shape[-2:]
-        reach = self._reach_px((rows, columns))
-        if reach > self._room + 1e-3:
-            raise BadInput(
-                f"registration and blur move the shadow by up to {reach:.2f} sensor pixels, the canvas has room for "
-                f"{self._room}; set optics.margin_px to {math.ceil(reach)} or more"
-            )
-        height, width = settings.shadow_shape_px((rows, columns), cell_px)
-        shadow = shadow_psf(
-            picture,
-            pixel_pitch_m=settings.optics.mask_pitch_m / cell_px,
-            sensor_pitch_m=settings.sensor.pitch_m,
-            gap_m=settings.optics.gap_m,
-            scene_distance_m=settings.optics.scene_distance_m,
-            registration=Registration(self.shift_px, self.rotation_rad, self.scale),
-            size_px=(height + 2 * self._room, width + 2 * self._room),
-            cell_px=cell_px,
-        )
-        return gaussian_blur(shadow, self.blur_px)
+    @property
+    def _registration(self) -> Registration:
+        return Registration(self.shift_px, self.rotation_rad, self.scale)
 
-    def _reach_px(self, panel_px: tuple[int, int]) -> float:
-        """How far registration and blur can move light beyond the nominal shadow, in sensor pixels."""
-        values = (self.shift_px, self.rotation_rad, self.scale, self.blur_px)
-        shift, rotation, scale, blur = (value.detach().double() for value in values)
-        half = max(self.settings.shadow_shape_px(panel_px, self.roads.mask.cell_px)) / 2
-        turn = abs(math.sin(float(rotation))) + abs(1 - math.cos(float(rotation)))
-        grow = max(0.0, float(scale) - 1)
-        return float(shift.abs().max()) + half * (turn + grow) + BLUR_KEPT_SIGMA * float(blur)
+    def _cast(self, picture: Tensor) -> Tensor:
+        return cast(
+            picture,
+            self.settings,
+            cell_px=self.roads.mask.cell_px,
+            room_px=self._room,
+            registration=self._registration,
+            blur_px=self.blur_px,
+        )
 
     def _window(
         self,

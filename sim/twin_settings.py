@@ -11,8 +11,12 @@ from annotated_types import Ge, Gt, Le, Lt
 from labctl.errors import BadInput, concerning
 from labctl.frozen import Frozen
 from labctl.roads import ResponseTable, Roads
-from sim.optics.lensless import CELL_TOLERANCE, Border, check_cell, projected_px, size_on_sensor
-from sim.sensor import Count, SensorSettings
+from sim.optics.convolution import Border
+from sim.optics.fresnel import check_fresnel
+from sim.optics.scene_grid import size_on_sensor
+from sim.optics.shadow import CELL_TOLERANCE, check_cell, projected_px
+from sim.sensor import Count, SensorSettings, Wavelength
+from sim.surrogates import Surrogate
 
 if TYPE_CHECKING:
     from sim.twin import Twin
@@ -35,7 +39,15 @@ class OpticsSettings(Frozen):
     scene_pitch_m: Annotated[float, Gt(0), Lt(10)]
     """Side of one scene pixel, which is `pixel_px` monitor pixels of the scene road."""
 
-    wavelength_m: Annotated[float, Gt(1e-7), Lt(2e-5)] = 550e-9
+    model: Literal["shadow", "fresnel"] = "shadow"
+    """How light passes the mask: straight, or with diffraction, which costs more and holds for finer cells."""
+
+    wavelength_m: Wavelength = 550e-9
+    """Of a grey sensor; a Bayer sensor has `sensor.channel_wavelength_m`."""
+
+    fall_off: Literal["none", "cos4"] = "none"
+    """Whether scene points off the axis give less light, by the fourth power of the cosine of their angle."""
+
     border: Border = "valid"
     """Which part of the image a frame holds when no region is asked for."""
 
@@ -60,6 +72,12 @@ class PanelSettings(Frozen):
 
     response_s: Annotated[float, Ge(0), Le(10)] = 0.0
     """Time constant of the exponential response."""
+
+    surrogate: Surrogate = "straight-through"
+    """Slope of the 8-bit levels in training; what the panel shows is the same."""
+
+    steepness: Annotated[float, Gt(0), Le(100)] = 1.0
+    """Of the sigmoid surrogate, in levels: towards 0 it is straight-through, above 10 nearly a staircase."""
 
     stop_px: tuple[Count, Count] | None = None
     """(rows, columns) of the centred field stop in panel pixels; None leaves the whole panel open to light."""
@@ -130,6 +148,21 @@ class TwinSettings(Frozen):
         return optics.scene_pitch_m * optics.gap_m / optics.scene_distance_m / self.sensor.pitch_m
 
     @property
+    def wavelengths_m(self) -> tuple[float, ...]:
+        """That of a grey sensor, or those of red, green and blue."""
+        return (self.optics.wavelength_m,) if self.sensor.colour == "none" else self.sensor.channel_wavelength_m
+
+    @property
+    def channels(self) -> int:
+        """Colours that the sensor tells apart: 1 or 3."""
+        return len(self.wavelengths_m)
+
+    @property
+    def spreading(self) -> str:
+        """What can move light beyond the nominal shadow, in words."""
+        return "registration and blur" if self.optics.model == "shadow" else "registration, blur and diffraction"
+
+    @property
     def exposure_limits_s(self) -> tuple[float, float]:
         """Shortest and longest exposure of the sensor."""
         return self.sensor.exposure_limits_s
@@ -174,7 +207,9 @@ class TwinSettings(Frozen):
         """
         with concerning("rig", "twin", "optics", "mask_pitch_m"):
             check_cell(self.cell_on_sensor_px)
-            self._check_diffraction()
+            self._check_shadow()
+        with concerning("rig", "twin", "optics", "model"):
+            self._check_fresnel(mask_shape)
         with concerning("mask_cells"):
             frame = self.frame_shape(mask_shape, scene_shape)
         with concerning("scene_px"):
@@ -192,14 +227,28 @@ class TwinSettings(Frozen):
             if roads:
                 _check_same("monitor.view_px", "the scene", view_px, self.monitor.view_px or self.monitor.shape)
 
-    def _check_diffraction(self) -> None:
+    def _check_shadow(self) -> None:
         optics = self.optics
-        spread = optics.gap_m * optics.wavelength_m
+        spread = optics.gap_m * max(self.wavelengths_m)
         limit = optics.mask_pitch_m**2 * (1 + CELL_TOLERANCE)
-        if spread > limit:
+        if optics.model == "shadow" and spread > limit:
             raise BadInput(
                 f"diffraction: gap_m * wavelength_m is {spread:.3g} m2, above mask_pitch_m squared, {limit:.3g} m2; "
-                "the shadow is not geometric: use a wider mask pitch or a smaller gap"
+                "the shadow is not geometric: set optics.model: fresnel, or use a wider mask pitch or a smaller gap"
+            )
+
+    def _check_fresnel(self, mask_shape: tuple[int, int]) -> None:
+        optics = self.optics
+        if optics.model != "fresnel":
+            return
+        for wavelength_m in self.wavelengths_m:
+            check_fresnel(
+                cell_pitch_m=optics.mask_pitch_m,
+                aperture_m=(mask_shape[0] * optics.mask_pitch_m, mask_shape[1] * optics.mask_pitch_m),
+                sensor_pitch_m=self.sensor.pitch_m,
+                gap_m=optics.gap_m,
+                scene_distance_m=optics.scene_distance_m,
+                wavelength_m=wavelength_m,
             )
 
 

@@ -16,6 +16,7 @@ def own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     """Rig locks, lamps and the catalogue of a test live in its own folder."""
     folder = tmp_path / "state"
     monkeypatch.setenv("LABCTL_STATE", str(folder))
+    monkeypatch.setenv("LABCTL_CACHE", str(tmp_path / "cache"))
     return folder
 
 

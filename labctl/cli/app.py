@@ -111,7 +111,9 @@ def resume(run: RunPath, wait: Wait = 0.0, as_json: AsJson = False) -> None:
     from labctl.cli.live import LiveProgress, ask_on_terminal, interrupts_on_terminal
 
     with interrupts_on_terminal() as interrupts, LiveProgress() as live:
-        made = api.resume(run, observers=[live], ask=ask_on_terminal(live), wait_s=wait, interrupts=interrupts)
+        made = api.resume(
+            run, observers=[live], ask=ask_on_terminal(live), wait_s=wait, interrupts=interrupts, progress=live.look
+        )
     _end(made, as_json)
 
 
@@ -197,6 +199,33 @@ def runs_compare(
         show(compare_table(summaries) if all_ else accuracy_table(summaries))
 
 
+@app.command("export-mask")
+def export_mask(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="MASK", help="mask.npy, or the folder of a step that made one (RUN/artifacts/...)."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the files.")],
+    pitch_m: Annotated[
+        float | None, typer.Option("--pitch-m", help="Side of a printed cell in metres. Default: as on the rig.")
+    ] = None,
+    rig: Annotated[str | None, typer.Option("--rig", help="Rig name or file. Default: the rig of the run.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the step `export`, e.g. polarity=closed."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the files from which a mask is printed (GDSII, SVG, PNG), and compare each with the mask."""
+    from labctl.cli.export import export_mask_files
+
+    told = export_mask_files(source, out=out, pitch_m=pitch_m, rig=rig, overrides=set_ or [])
+    for file in told["files"]:
+        _say(f"{out / file['file']}: read back, {file['read_back']['equal_cells']} cells equal")
+    if as_json:
+        _print_json(told)
+
+
 @app.command()
 def schema(what: Annotated[str, typer.Argument(metavar="protocol|rig", help="Which file format.")]) -> None:
     """Print the JSON Schema of protocol or rig files, for editors."""
@@ -210,8 +239,10 @@ def schema(what: Annotated[str, typer.Argument(metavar="protocol|rig", help="Whi
 
 def _prepare(protocol: Path, rig: str | None, overrides: list[str] | None) -> RunPlan:
     from labctl.api import prepare
+    from labctl.cli.live import LiveProgress
 
-    return prepare(protocol, rig=rig, overrides=overrides or [])
+    with LiveProgress() as live:
+        return prepare(protocol, rig=rig, overrides=overrides or [], progress=live.look)
 
 
 def _end(made: Run, as_json: bool) -> None:

@@ -74,6 +74,13 @@ class LiveProgress:
         elif kind == "log":
             self.console.print(f"      {event['text']}", style="dim", markup=False, soft_wrap=True)
 
+    def look(self, done: int, total: int, unit: str) -> None:
+        """How far the look at the data is, before anything runs."""
+        self._key = "looking at the data"
+        self._see_progress({"done": done, "total": total, "unit": unit, "values": {}})
+        if done == total:
+            self._drop_bar()
+
     def pause(self) -> None:
         """Take the bar away, so that a question can be asked."""
         self._progress.stop()

@@ -1,4 +1,8 @@
-"""Figures of a report: every function takes arrays and gives the bytes of a PNG; no global figure, no window."""
+"""Figures of a report: every function takes arrays and gives the same figure as PNG, SVG and PDF.
+
+PNG is for the page, SVG and PDF are for papers, at the widths of their columns. No global figure, no window, no dates:
+equal arrays give equal bytes.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +20,16 @@ from matplotlib.figure import Figure
 Array = npt.NDArray[Any]
 P = ParamSpec("P")
 
-PAGE_IN = 7.2
-"""Width of the text column in inches; a figure of this width fills it."""
+PAGE_IN = 7.16
+"""Width in inches of a figure across both columns of a paper, and of the text column of the page."""
+
+COLUMN_IN = 3.5
+"""Width in inches of one column of a paper."""
 
 DPI = 170
+VECTOR_DPI = 300
+"""Resolution of pictures inside SVG and PDF. They are enlarged with hard edges, since viewers smooth small ones."""
+
 INK, SOFT, GRID = "#22272e", "#66707c", "#e4e7eb"
 
 STAGE_COLOURS = {"simulated": "#0072B2", "captured": "#D55E00", "finetuned": "#009E73"}
@@ -57,19 +67,36 @@ STYLE: dict[str, Any] = {
     "lines.linewidth": 1.3,
     "image.interpolation": "nearest",
     "axes.titlepad": 4.0,
+    "svg.fonttype": "path",  # letters as outlines: the same on a computer without this font
+    "svg.hashsalt": "labctl",  # ids inside the file are then the same each time
+    "pdf.fonttype": 42,  # letters as TrueType text: embedded, searchable, and editable
 }
 
 
-def styled(draw: Callable[P, Figure]) -> Callable[P, bytes]:
-    """Draw in the common style and return the PNG."""
+@dataclass(frozen=True)
+class Drawing:
+    """One figure in three formats."""
 
-    def drawn(*args: P.args, **kwargs: P.kwargs) -> bytes:
+    png: bytes
+    svg: bytes
+    pdf: bytes
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Drawing]:
+    """Draw in the common style and return the files."""
+
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Drawing:
         with matplotlib.rc_context(STYLE):
             figure = draw(*args, **kwargs)
             FigureCanvasAgg(figure)
-            target = io.BytesIO()
-            figure.savefig(target, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
-        return target.getvalue()
+            for _ in range(2):  # pictures of fixed shape find their places in the second pass only
+                figure.draw_without_rendering()
+            figure.set_layout_engine("none")  # placed once for all formats: finding the places takes most of the time
+            return Drawing(
+                _saved(figure, "png", DPI, {"Software": None}),
+                _saved(figure, "svg", VECTOR_DPI, {"Date": None, "Creator": None}),
+                _saved(figure, "pdf", VECTOR_DPI, {"CreationDate": None, "Creator": None, "Producer": None}),
+            )
 
     drawn.__doc__, drawn.__name__ = draw.__doc__, draw.__name__
     return drawn
@@ -143,7 +170,7 @@ def histogram_figure(pairs: Mapping[str, tuple[Array, Array]], full_dn: float) -
     """Shares of pixels by DN of noise-free simulated and captured frames, one panel per design; means as ticks."""
     columns = min(3, len(pairs))
     rows = -(-len(pairs) // columns)
-    figure = new_figure(PAGE_IN if columns > 1 else 5.0, 1.75 * rows + 0.45)
+    figure = new_figure(PAGE_IN if columns > 1 else COLUMN_IN, 1.75 * rows + 0.45)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(pairs) :]:
         axes.axis("off")
@@ -221,7 +248,7 @@ def confusion_figure(matrices: Mapping[str, Array], names: Sequence[str], column
     """Confusion matrices (K, K) of counts, rows are true classes, in percent of their row; 1 or 2 side by side."""
     count = len(names)
     rows = -(-len(matrices) // columns)
-    width = 5.0 if columns == 1 else PAGE_IN
+    width = COLUMN_IN if columns == 1 and count <= 10 else PAGE_IN
     figure = new_figure(width, rows * (0.84 * width / columns) + 0.2)
     grid = figure.subplots(rows, columns, squeeze=False)
     size = min(7.0, 72 * 0.55 * width / columns / count * 0.42)
@@ -278,6 +305,12 @@ def new_figure(width: float, height: float) -> Figure:
 def unique(values: Any) -> list[str]:
     """Each value once, in order."""
     return list(dict.fromkeys(values))
+
+
+def _saved(figure: Figure, form: str, dpi: int, metadata: dict[str, None]) -> bytes:
+    target = io.BytesIO()
+    figure.savefig(target, format=form, dpi=dpi, facecolor="white", metadata=metadata)
+    return target.getvalue()
 
 
 def _line_of(index: int) -> tuple[str, str]:

@@ -27,7 +27,7 @@ def camera_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
     import torch
 
     from protocols.report.pictures import CameraView, camera_figure, masks_figure
-    from protocols.simulation import Simulation
+    from protocols.simulation import ExposureRule, Simulation
 
     makers = [
         (made, name)
@@ -39,7 +39,7 @@ def camera_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
         return []
     optics, sensor = evidence.rig.twin.optics, evidence.rig.twin.sensor
     roads, mask_mm = evidence.rig.roads, 1e3 * optics.mask_pitch_m
-    twin = Simulation(evidence.rig, fill=1.0).twin
+    twin = Simulation(evidence.rig, ExposureRule(fill=1.0)).twin
     views, masks = dict[str, CameraView](), dict[tuple[str, int], Any]()
     for made, output in makers:
         mask = np.load(made.path(output))
@@ -55,7 +55,7 @@ def camera_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
             made.design,
             mask,
             roads.mask.levels(mask),
-            twin.psf(torch.from_numpy(mask)).detach().numpy(),
+            twin.white_psf(torch.from_numpy(mask)).detach().numpy(),
             np.load(whites[0].path("white")) if whites else None,
             mask_mm,
             mask_mm / roads.mask.cell_px,
@@ -122,10 +122,10 @@ def scenes_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
         pair = pairs[design][0]
         rows = tables.one_per_class(pair.labels, wanted)
         panels = {"ideal, noise-free": pair.ideal[rows], "simulated": pair.noisy[rows]}
-        exposure = f"Exposure {_ms(pair.simulated_exposure_s)} in simulation"
+        exposure = f"Exposure {tables.ms(pair.simulated_exposure_s)} in simulation"
         if pair.captured is not None and pair.captured_exposure_s is not None:
             panels["captured"] = pair.captured[rows]
-            exposure += f", {_ms(pair.captured_exposure_s)} on the rig"
+            exposure += f", {tables.ms(pair.captured_exposure_s)} on the rig"
         png = scenes_figure(
             pair.scenes[rows],
             panels,
@@ -200,7 +200,7 @@ def gap_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
         rows.append(
             [
                 design,
-                f"{_ms(first.simulated_exposure_s)} · {_ms(first.captured_exposure_s or 0)}",
+                f"{tables.ms(first.simulated_exposure_s)} · {tables.ms(first.captured_exposure_s or 0)}",
                 f"{gap.simulated_mean:.0f} · {gap.captured_mean:.0f}",
                 f"{gap.simulated_std:.0f} · {gap.captured_std:.0f}",
                 f"{gap.rms:.0f} ({100 * gap.rms / sensor.top_dn:.1f} %)",
@@ -261,10 +261,6 @@ def gap_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
             )
         )
     return blocks
-
-
-def _ms(seconds: float) -> str:
-    return f"{1000 * seconds:.3g} ms"
 
 
 def _file_name(text: str) -> str:

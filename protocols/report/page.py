@@ -6,7 +6,14 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from protocols.report.figures import Drawing
+
+
+FIGURES_FOLDER = "figures"
+"""Beside the page; links are relative, so that both can be moved together."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +39,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as PNG with its caption. Half ones stand side by side."""
+    """A figure with its caption; its files are called `name`. Half ones stand side by side."""
 
     name: str
-    png: bytes
+    drawing: Drawing
     caption: str
     half: bool = False
     kind: str = "picture"
@@ -43,14 +50,14 @@ class Picture:
     @property
     def uri(self) -> str:
         """The picture as text that a page can hold."""
-        return "data:image/png;base64," + base64.b64encode(self.png).decode()
+        return "data:image/png;base64," + base64.b64encode(self.drawing.png).decode()
 
     @property
     def width_percent(self) -> float:
         """Width on the page, so that letters have the same size in all figures."""
         from protocols.report.figures import DPI, PAGE_IN
 
-        pixels = int.from_bytes(self.png[16:20], "big")
+        pixels = int.from_bytes(self.drawing.png[16:20], "big")
         return min(100.0, 100 * pixels / DPI / PAGE_IN)
 
 
@@ -83,7 +90,10 @@ class Section:
 
 
 def render(sections: Sequence[Section], title: dict[str, Any]) -> str:
-    """One HTML page that needs nothing from outside. title: the values that the head of the template names."""
+    """One HTML page that needs nothing from outside; only links lead to the figures beside it.
+
+    title: the values that the head of the template names.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -93,7 +103,7 @@ def render(sections: Sequence[Section], title: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(sections=sections, **title)
+    return environment.get_template("report.html.j2").render(sections=sections, figures=FIGURES_FOLDER, **title)
 
 
 def short_name(name: str, limit: int = 16) -> str:

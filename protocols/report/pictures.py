@@ -8,8 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
+from matplotlib.transforms import ScaledTranslation
 
-from protocols.report.figures import INK, PAGE_IN, Array, new_figure, styled, thin_bar, unique
+from protocols.report.figures import COLUMN_IN, INK, PAGE_IN, Array, new_figure, styled, thin_bar, unique
+
+VECTOR_POLYGONS = 5000
+"""More are drawn as pixels inside SVG and PDF, which would else take seconds to open."""
+
+BAR_BELOW_PT = 5.0
+"""Distance of a scale bar from its picture, in points."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +41,7 @@ def camera_figure(cameras: Sequence[CameraView]) -> Figure:
     """One row per camera: mask, picture on the SLM, shadow of a point, and the white frame where there is one."""
     whites = any(camera.white is not None for camera in cameras)
     columns = 4 if whites else 3
-    figure = new_figure(PAGE_IN, 1.36 * len(cameras) + 0.42)
+    figure = new_figure(PAGE_IN, 1.22 * len(cameras) + 0.42)
     grid = figure.subplots(len(cameras), columns, squeeze=False)
     for row, camera in zip(grid, cameras, strict=True):
         panels: list[tuple[str, Array | None, float, str, str, tuple[float | None, float | None]]] = [
@@ -61,8 +71,8 @@ def camera_figure(cameras: Sequence[CameraView]) -> Figure:
 def masks_figure(masks: Mapping[tuple[str, int], Array], pitch_mm: float) -> Figure:
     """Masks (H, W) 0..1 of every seed, one row per design."""
     designs, seeds = unique(name for name, _ in masks), sorted({seed for _, seed in masks})
-    width = min(PAGE_IN, 1.15 * len(seeds) + 0.6)
-    figure = new_figure(width, 1.25 * len(designs) + 0.35)
+    width = COLUMN_IN if len(seeds) < 4 else PAGE_IN
+    figure = new_figure(width, (width - 0.5) / max(len(seeds), 2) * 1.15 * len(designs) + 0.3)
     grid = figure.subplots(len(designs), len(seeds), squeeze=False, sharex=True, sharey=True)
     for row, design in zip(grid, designs, strict=True):
         for axes, seed in zip(row, seeds, strict=True):
@@ -86,7 +96,7 @@ def scenes_figure(
     scenes: Array, panels: Mapping[str, Array], names: Sequence[str], pitch_mm: float, scene_mm: float, half: bool
 ) -> Figure:
     """One row per scene: scenes (n, H, W) 0..1, then each of `panels` (n, h, w) in DN, one grey scale per row."""
-    width, n = PAGE_IN / 2 if half else PAGE_IN, len(scenes)
+    width, n = COLUMN_IN if half else PAGE_IN, len(scenes)
     size = 5.2 if half else 7.5
     figure = new_figure(width, width * (0.2 if half else 0.219) * n + 0.3)
     figure.get_layout_engine().set(h_pad=0.03, hspace=0)  # type: ignore[union-attr]
@@ -115,7 +125,7 @@ def live_figure(frames: Mapping[str, Array], pitch_mm: float) -> Figure:
     """Live frames (h, w) in DN by label, all in one grey scale."""
     columns = min(4, len(frames))
     rows = -(-len(frames) // columns)
-    figure = new_figure(PAGE_IN * columns / 4 + 0.4, 1.75 * rows + 0.2)
+    figure = new_figure(COLUMN_IN if columns < 3 else PAGE_IN, 1.75 * rows + 0.2)
     grid = figure.subplots(rows, columns, squeeze=False)
     low, high = min(float(f.min()) for f in frames.values()), max(float(f.max()) for f in frames.values())
     for axes in grid.flat[len(frames) :]:
@@ -131,6 +141,43 @@ def live_figure(frames: Mapping[str, Array], pitch_mm: float) -> Figure:
         axes.set_xlabel("x (mm)")
     thin_bar(figure.colorbar(image, ax=grid, fraction=0.03, pad=0.02), "DN")
     return figure
+
+
+@dataclass(frozen=True)
+class ExportedView:
+    """What a file for printing draws: polygons (n, 2) in mm, y up, and the (height, width) of the drawing in mm."""
+
+    name: str
+    polygons: Sequence[Array]
+    size_mm: tuple[float, float]
+    drawn: str
+
+
+@styled
+def exported_figure(masks: Sequence[ExportedView]) -> Figure:
+    """Masks as their files draw them, each with a scale bar."""
+    columns = min(4, len(masks))
+    rows = -(-len(masks) // columns)
+    width = COLUMN_IN if columns < 3 else PAGE_IN
+    figure = new_figure(width, rows * (width / columns + 0.35))
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat[len(masks) :]:
+        axes.axis("off")
+    for axes, mask in zip(grid.flat, masks, strict=False):
+        (height, wide), many = mask.size_mm, len(mask.polygons) > VECTOR_POLYGONS
+        if mask.polygons:  # as one path: viewers smooth the edges of each, and neighbours would show hairlines
+            outline = Path.make_compound_path(*(Path(polygon, closed=True) for polygon in _closed(mask.polygons)))
+            axes.add_patch(PathPatch(outline, facecolor="black", linewidth=0, rasterized=many))
+        axes.set(xlim=(0, wide), ylim=(0, height), aspect="equal", xticks=[], yticks=[])
+        axes.set_title(f"{mask.name}: {mask.drawn}")
+        _framed(axes)
+        _scale_bar(axes, 1, wide, 7.0)
+    return figure
+
+
+def _closed(polygons: Sequence[Array]) -> Sequence[Array]:
+    """Polygons with their first corner repeated at the end."""
+    return [np.concatenate([polygon, polygon[:1]]) for polygon in polygons]
 
 
 def _extent(shape: tuple[int, ...], pitch_mm: float) -> tuple[float, float, float, float]:
@@ -150,14 +197,15 @@ def _scale_bar(axes: Axes, width_px: int, pitch_mm: float, size: float) -> None:
     scale = 10.0 ** np.floor(np.log10(wanted))
     length = scale * max(step for step in (1, 2, 5) if step * scale <= wanted)
     share = length / pitch_mm / width_px
-    line = {"arrowstyle": "-", "color": INK, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0}
-    axes.annotate("", (0, -0.05), (share, -0.05), xycoords="axes fraction", annotation_clip=False, arrowprops=line)
+    below = axes.transAxes + ScaledTranslation(0, -BAR_BELOW_PT / 72, axes.get_figure(root=True).dpi_scale_trans)
+    bar = Line2D([0, share], [0, 0], color=INK, linewidth=1.6, solid_capstyle="butt", transform=below, clip_on=False)
+    axes.add_artist(bar)
     axes.annotate(
         f"{length:g} mm",
-        (share, -0.05),
+        (share, 0),
         xytext=(3, 0),
         textcoords="offset points",
-        xycoords="axes fraction",
+        xycoords=below,
         va="center",
         fontsize=size - 0.5,
         color=INK,

@@ -3,138 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from protocols.report import tables
+from protocols.report.comparison import accuracy_section
+from protocols.report.exported import exported_section
 from protocols.report.optics import Pairs, camera_section, gap_section, live_section, scenes_section
 from protocols.report.page import Block, Fold, Picture, Table, Text, short_name
-from protocols.report.tables import Evidence, Made, Score
+from protocols.report.tables import Evidence, Made
 
 MAX_CLASSES = 20
 """More classes make a confusion matrix that nobody can read."""
-
-
-def _accuracy(evidence: Evidence, pairs: Pairs) -> list[Block]:
-    from protocols.report.figures import Dot, accuracy_figure
-
-    found = tables.scores(evidence)
-    if not found:
-        return [Text("No evaluation has finished, so there is no accuracy to tell.", "missing")]
-    columns = tables.columns_of(found)
-    by_place = {(score.design, score.step): score for score in found}
-    designs = [design for design in evidence.designs if any(s.design == design for s in found)]
-    rows = []
-    for design in designs:
-        own = [by_place.get((design, step)) for step, _, _ in columns]
-        here = [score for score in own if score is not None]
-        tests = sorted({len(a.labels) for score in here for a in score.answers.values()})
-        rows.append(
-            [
-                design,
-                *("–" if s is None else tables.percent(s.interval) for s in own),
-                tables.share(here[0].mean("majority")),
-                " or ".join(map(str, tests)),
-                tables.share(here[0].mean("aperture_ratio")),
-                tables.share(here[0].mean("light_throughput")),
-                _blur(here),
-            ]
-        )
-    head = [
-        "design",
-        *(heading for _, _, heading in columns),
-        "majority",
-        "test items",
-        "aperture",
-        "light",
-        "blurriness: simulated (noise-free) · captured",
-    ]
-    seeds = sorted({seed for score in found for seed in score.answers})
-    dots = [
-        Dot(
-            s.design,
-            s.stage,
-            next(h for step, _, h in columns if step == s.step),
-            s.interval.mean,
-            s.interval.low,
-            s.interval.high,
-            tuple(float(a.correct.mean()) for a in s.answers.values()),
-        )
-        for s in found
-    ]
-    majority = sorted({round(m["majority"], 6) for s in found for m in s.metrics.values()})
-    over = f"means over {len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"
-    blocks: list[Block] = [
-        Text(_meaning(evidence)),
-        Table(
-            head,
-            rows,
-            f"Test accuracy, {over}, with 95 % bootstrap intervals over test items. The interval says how these "
-            "trained cameras would do on other items of the same kind; what other training seeds would bring is not "
-            "in it. It has no width where every answer was right. Intervals wider than 10 points are written "
-            "without decimals. Majority: always naming the most frequent training class. Aperture: mean "
-            "transmittance of the mask; light: what passes it after panel and optics, against the open mask. "
-            "Blurriness: 0 sharp to 1 [Crete et al. 2007], with noise; noise looks sharp, so the noise-free value "
-            "stands beside it.",
-        ),
-        Picture(
-            "accuracy",
-            accuracy_figure(dots, majority),
-            "Test accuracy by design. Bars are 95 % intervals"
-            + (", small dots single seeds" if len(seeds) > 1 else "")
-            + "; dashed: majority baseline.",
-        ),
-    ]
-    told = {design: tables.changes(found, design) for design in designs}
-    words = list(dict.fromkeys(word for change in told.values() for word in change))
-    if words:
-        rows = [
-            [d, *(tables.points(c[w][0]) if w in c else "–" for w in words), str(min(n for _, n in c.values()))]
-            for d, c in told.items()
-            if c
-        ]
-        blocks.append(
-            Table(
-                ["design", *words, "paired items"],
-                rows,
-                "Differences of accuracy in percentage points, with 95 % intervals. Paired: both stages answered "
-                "the same test items of the same seed. Lost: as captured minus simulated. Change: after "
-                "fine-tuning minus as captured. Left: after fine-tuning minus simulated. An interval that holds 0 "
-                "does not show a difference.",
-            )
-        )
-    return blocks
-
-
-def _blur(here: Sequence[Score]) -> str:
-    simulated = next((s for s in here if s.stage == "simulated"), None)
-    captured = next((s for s in here if s.stage != "simulated"), None)
-    first, clean = (
-        (None, None) if simulated is None else (simulated.mean("blurriness"), simulated.mean("blurriness_noise_free"))
-    )
-    second = None if captured is None else captured.mean("blurriness")
-    text = [("–" if value is None else f"{value:.2f}") for value in (first, clean, second)]
-    return f"{text[0]} ({text[1]}) · {text[2]}"
-
-
-def _meaning(evidence: Evidence) -> str:
-    rig, name = evidence.rig, evidence.rig.name
-    if not rig.simulated:
-        return (
-            f"“Simulated” is measured in the twin, the model of rig {name} that training uses. “Captured” is "
-            f"measured by the camera of the REAL rig {name}."
-        )
-    world = getattr(rig.world, "type", None)
-    truth = {
-        "nominal": "whose world is the twin itself, with noise",
-        "as-built": "whose errors (alignment, panel response, stray light, fixed pattern) the trainer does not know",
-    }.get(str(world), f"whose world is '{world}'")
-    return (
-        f"No light was involved: “captured” means measured on the simulated rig '{name}', {truth}. “Simulated” is "
-        "measured in the twin that training uses; “fine-tuned” after learning on from captured training frames."
-    )
 
 
 def _training(evidence: Evidence, pairs: Pairs) -> list[Block]:
@@ -292,10 +174,11 @@ Part = tuple[str, str, Callable[[Evidence, Pairs], list[Block]]]
 """Anchor, title and the function that writes a section."""
 
 PARTS: tuple[Part, ...] = (
-    ("accuracy", "Accuracy", _accuracy),
+    ("accuracy", "Accuracy", accuracy_section),
     ("camera", "The camera", camera_section),
     ("scenes", "What it sees", scenes_section),
     ("live", "Live scenes and answers", live_section),
+    ("exported", "Exported mask", exported_section),
     ("gap", "From simulation to the rig", gap_section),
     ("training", "Training", _training),
     ("confusion", "Confusion", _confusion),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from labctl.durable import write_whole
@@ -12,13 +11,13 @@ from labctl.errors import LabctlError
 from labctl.steps import Estimate, Step, StepContext, StepResult, StepSetting
 from labctl.store import RunFolder
 from protocols.report import tables
-from protocols.report.page import Picture, Section, Text, render
+from protocols.report.page import FIGURES_FOLDER, Picture, Section, Text, render
 from protocols.report.sections import PARTS, Part
 from protocols.report.tables import Evidence, FramePairs, Score
 
 
 class Report(Step):
-    """Writes `report.html` in the run folder, and its figures as PNG files in the folder of the step.
+    """Writes `report.html` in the run folder, and its figures for papers into `figures/` beside it.
 
     Only facts of finished steps are told. A part that cannot be made is named with its reason instead.
     """
@@ -32,21 +31,21 @@ class Report(Step):
 
     def estimate(self, setting: StepSetting) -> Estimate:
         """Compute only."""
-        return Estimate(seconds=4, disk_bytes=2 * 2**20)
+        return Estimate(seconds=4, disk_bytes=8 * 2**20)
 
     def run(self, context: StepContext) -> StepResult:
         """Read the run folder as it stands and write the page."""
         from protocols.training_loop import prepare_torch
 
         prepare_torch()
-        missing = write_report(RunFolder(context.run_folder), context.folder)
+        missing = write_report(RunFolder(context.run_folder))
         for text in missing:
             context.log(text)
         return StepResult({"report": context.run_folder / "report.html"}, {"missing_parts": len(missing)})
 
 
-def write_report(run: RunFolder, figures: Path, parts: Sequence[Part] = PARTS) -> list[str]:
-    """Write the report of a run folder in any state, its figures into `figures`; returns in words what is missing."""
+def write_report(run: RunFolder, parts: Sequence[Part] = PARTS) -> list[str]:
+    """Write the report and the figures of a run folder in any state; returns in words what is missing."""
     evidence = tables.read_evidence(run)
     pairs: dict[str, list[FramePairs]] = {}
     sections = []
@@ -59,9 +58,11 @@ def write_report(run: RunFolder, figures: Path, parts: Sequence[Part] = PARTS) -
             section.blocks.append(Text(f"This part could not be made: {reason}.", "missing"))
         if section.blocks:
             sections.append(section)
+    figures = run.report_file.parent / FIGURES_FOLDER
     figures.mkdir(parents=True, exist_ok=True)
     for picture in (block for section in sections for block in section.blocks if isinstance(block, Picture)):
-        write_whole(figures / f"{picture.name}.png", picture.png)
+        for form in ("png", "svg", "pdf"):
+            write_whole(figures / f"{picture.name}.{form}", getattr(picture.drawing, form))
     write_whole(run.report_file, render(sections, _title(evidence)))
     missing = [(s.title, b.text) for s in sections for b in s.blocks if isinstance(b, Text) and b.kind == "missing"]
     return [f"report, {title}: {text}" for title, text in missing]
@@ -94,11 +95,26 @@ def _title(evidence: Evidence) -> dict[str, Any]:
         "complete": done == total and ended in ("running", "finished"),
         "began": _moment(summary["began"]),
         "made": _moment(time.time()),
+        "alarms": _alarms(evidence),
         "headline": lead,
         "second": second,
         "designs": ", ".join(evidence.protocol.compared) or "none",
         "seeds": ", ".join(str(seed) for seed in summary["seeds"]),
     }
+
+
+def _alarms(evidence: Evidence) -> list[str]:
+    """What makes the numbers below untrustworthy, each once, with the evaluations that say so."""
+    said: dict[str, list[str]] = {}
+    for made in evidence.of("evaluate"):
+        change = made.row["metrics"].get("simulator_changed")
+        if change:
+            said.setdefault(str(change), []).append(made.instance.key)
+    return [
+        f"The simulator is not the one that these cameras were trained in: {change}. Their accuracies on simulated "
+        f"frames do not count; train again. Concerns {', '.join(keys)}."
+        for change, keys in said.items()
+    ]
 
 
 def _headline(found: Sequence[Score], rig: str) -> tuple[str, str]:

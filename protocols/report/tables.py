@@ -303,12 +303,13 @@ def _pair(evidence: Evidence, maker: Made, output: str, capture: Made | None) ->
 
     from protocols.captured import labelled_frames
     from protocols.keys import stream_seed
-    from protocols.simulation import Simulation
+    from protocols.simulation import ExposureRule, Simulation
     from sim.noise import TorchDraws
 
-    fill = getattr(maker.instance.step, "fill", None)
-    if fill is None:
+    step = maker.instance.step
+    if not hasattr(step, "fill"):
         raise RunFailed(f"step '{maker.instance.name}' does not say to which `fill` it exposes in simulation")
+    rule = ExposureRule(step.fill, getattr(step, "exposure_s", "auto"))
     data, seed = evidence.data, int(maker.instance.seed or 0)
     frames, exposure_s = None, None
     if capture is None:
@@ -323,15 +324,16 @@ def _pair(evidence: Evidence, maker: Made, output: str, capture: Made | None) ->
         row_of = {int(sample): row for row, sample in enumerate(data.sample_ids)}
         rows = np.asarray([row_of[int(sample)] for sample in captured.sample_ids[test]])
         frames, exposure_s = captured.frames[test, 0], float(capture.row["metrics"]["exposure_s"])
-    simulation = Simulation(evidence.rig, fill=float(fill))
+    simulation = Simulation(evidence.rig, rule)
     mask = torch.from_numpy(np.load(maker.path(output)))
-    shown = simulation.shown(torch.from_numpy(data.images[rows]))
+    scenes = np.asarray(data.images[rows])
+    shown = simulation.shown(torch.from_numpy(scenes))
     draws = TorchDraws(torch.Generator().manual_seed(stream_seed(seed, "report")))
-    exposure = float(simulation.twin.white_exposure_s(float(simulation.psf(mask).sum()), simulation.fill))
+    exposure = float(simulation.exposure_s(simulation.psf(mask)))
     return FramePairs(
         maker.design,
         seed,
-        data.images[rows, 0],
+        scenes[:, 0],
         data.labels[rows],
         simulation.all_frames(shown, mask).numpy()[:, 0],
         simulation.all_frames(shown, mask, draws=draws).numpy()[:, 0],
@@ -379,6 +381,11 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s" if seconds >= 0.1 else f"{1000 * seconds:.0f} ms"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def ms(seconds: float) -> str:
+    """`2.5 ms`."""
+    return f"{1000 * seconds:.3g} ms"
 
 
 def _digits(interval: Interval) -> int:

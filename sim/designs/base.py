@@ -55,6 +55,10 @@ class DesignSettings(Frozen):
 
     type: str
 
+    def fingerprint(self) -> str:
+        """What besides the settings decides the design: the content of files it is read from, as a hash."""
+        return ""
+
     def build(self, mask_shape: tuple[int, int], seed: int) -> CameraDesign:
         """The design for a mask of (H, W) cells. seed: decides everything random in it."""
         raise NotImplementedError(f"{type(self).__name__} must define build")

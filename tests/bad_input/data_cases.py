@@ -37,6 +37,27 @@ def npz(folder: Path, **changes: object) -> None:
     np.savez(folder / "d.npz", **chosen)  # type: ignore[arg-type]
 
 
+def stray_size(folder: Path) -> None:
+    """`pics` with one picture of another size."""
+    pictures(folder, 0)
+    Image.fromarray(np.zeros((9, 30), dtype=np.uint8)).save(folder / "pics" / "b" / "03.png")
+
+
+def lone_picture(folder: Path) -> None:
+    """`pics` with a third class of one picture."""
+    pictures(folder, 0)
+    (folder / "pics" / "c").mkdir()
+    (folder / "pics" / "b" / "00.png").rename(folder / "pics" / "c" / "00.png")
+
+
+def different_people(folder: Path) -> None:
+    """`pics` with train and test, as VGG-Face2 lies: nobody is in both."""
+    pictures(folder, 0)
+    for part, label in (("train", "a"), ("test", "b")):
+        (folder / "pics" / part).mkdir()
+        (folder / "pics" / label).rename(folder / "pics" / part / label)
+
+
 DATA_CASES = [
     # --- data
     Case(
@@ -96,5 +117,36 @@ DATA_CASES = [
         "p.yaml:2:25: data.path: npz file 'd.npz' has 0 of 2 identities with min_per_identity = 11 or more;",
         "data: {type: npz, path: d.npz, min_per_identity: 11}",
         make=npz,
+    ),
+    Case(
+        "pictures of several sizes",
+        "p.yaml:2:28: data.path: picture folder 'pics' mixes 2 sizes, rows x columns: 23 of 16x16, 1 of 9x30; odd are "
+        "'b/03.png'; resize or remove these, or set `sizes: any`",
+        FOLDER,
+        make=lambda folder: stray_size(folder),
+    ),
+    Case(
+        "a person with one picture",
+        "p.yaml:2:28: data.path: class 'c' has 1 sample for 3 parts with fractions (0.6, 0.2, 0.2); at least 3 are",
+        FOLDER,
+        make=lambda folder: lone_picture(folder),
+    ),
+    Case(
+        "train and test of different people",
+        "p.yaml:2:28: data.path: picture folder 'pics': train and test hold different people (1 and 1, none in both)",
+        FOLDER,
+        make=lambda folder: different_people(folder),
+    ),
+    Case(
+        "more people asked for than there are",
+        "p.yaml:2:28: data.path: picture folder 'pics' has 2 of 2 identities with min_per_identity = 1 or more;",
+        "data: {type: folder, path: pics, identities: 3}",
+        make=lambda folder: pictures(folder, 0),
+    ),
+    Case(
+        "too few people asked for",
+        "p.yaml:2:46: data.identities: 1 is out of range",
+        "data: {type: folder, path: pics, identities: 1}",
+        make=lambda folder: pictures(folder, 0),
     ),
 ]

@@ -84,6 +84,39 @@ RIG_CASES = [
         "bench.yaml:3:31: twin.sensor.exposure_limits_s: [1, 0.5] is out of order; the first must be the",
         rig="twin:\n  sensor: {exposure_limits_s: [1.0, 0.5]}",
     ),
+    Case(
+        "cells too fine for a geometric shadow",
+        "LINE:COLUMN: twin.optics.mask_pitch_m: diffraction: gap_m * wavelength_m is 1.1e-07 m2, above mask_pitch_m "
+        "squared, 4e-08 m2; the shadow is not geometric: set optics.model: fresnel",
+        rig="twin:\n  optics: {gap_m: 0.2}",
+    ),
+    Case(
+        "scene too near for the Fresnel approximation",
+        "bench.yaml:3:19: twin.optics.model: not paraxial: a scene point 0.012 m away sees the rim of the mask under a "
+        "tangent of 0.377, more than 0.25; use a smaller mask or a larger scene distance",
+        rig="twin:\n  optics: {model: fresnel, scene_distance_m: 0.012}",
+    ),
+    Case(
+        "sensor too coarse for the Fresnel approximation",
+        "bench.yaml:3:19: twin.optics.model: a sensor pixel of 0.0002 m needs 216 samples for fringes of 7.41e-06 m, "
+        "more than 64: diffraction hardly shows; use the geometric shadow (optics.model: shadow)",
+        rig="twin:\n  optics: {model: fresnel, gap_m: 1.0e-4}\n  sensor: {pitch_m: 200.0e-6}",
+    ),
+    Case(
+        "optical model unknown",
+        "bench.yaml:3:19: twin.optics.model: 'fresnell' is not allowed; did you mean `fresnel`?",
+        rig="twin:\n  optics: {model: fresnell}",
+    ),
+    Case(
+        "Bayer pattern unknown",
+        "bench.yaml:3:20: twin.sensor.colour: 'rgbg' is not allowed; did you mean",
+        rig="twin:\n  sensor: {colour: rgbg}",
+    ),
+    Case(
+        "colour response out of range",
+        "bench.yaml:3:50: twin.sensor.channel_response[1]: 2.0 is out of range; at most 1 is allowed",
+        rig="twin:\n  sensor: {colour: rggb, channel_response: [1.0, 2.0, 1.0]}",
+    ),
     Case("rig unknown in the protocol", "p.yaml:2:6: rig: there is no rig 'smi'; did you mean `sim`?", "rig: smi"),
     Case("rig file missing", "p.yaml:2:6: rig: there is no rig file 'rigs/bench.yaml'", "rig: rigs/bench.yaml"),
     Case("no rig chosen", "p.yaml:2:6: rig: is missing; add `rig: sim` to the protocol or give --rig sim", "rig: null"),

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 import labctl
+from labctl.api import prepare
 from labctl.exposure import Exposure, still_plan
+from labctl.frames.ledger import read_capture
 from labctl.rig_file import find_rig, load_rig
+from labctl.steps import StepContext
+from protocols import capture
 from protocols.capture import white_exposure
-from protocols.simulation import Simulation
+from protocols.simulation import ExposureRule, Simulation
 from sim.designs.masks import centre_distance
 
 FILL = 0.9
@@ -16,7 +22,7 @@ DISC = (centre_distance((32, 32)) <= 4).astype(np.float32)
 
 
 def test_the_nominal_rig_is_exposed_as_the_twin_was_in_training() -> None:
-    simulation = Simulation(load_rig(find_rig("sim")), fill=FILL)
+    simulation = Simulation(load_rig(find_rig("sim")), ExposureRule(FILL))
     wanted_s = float(simulation.twin.white_exposure_s(simulation.psf(torch.from_numpy(DISC)).sum(), FILL))
     with labctl.open_rig("sim") as rig:
         found_s = white_exposure(rig, DISC, (63, 63), (32, 32), FILL, first_id=0)
@@ -25,7 +31,7 @@ def test_the_nominal_rig_is_exposed_as_the_twin_was_in_training() -> None:
 
 def test_the_nominal_rig_measures_what_the_twin_says_to_the_noise() -> None:
     scenes = np.random.default_rng(0).random((4, 1, 63, 63), dtype=np.float32)
-    simulation = Simulation(load_rig(find_rig("sim")), fill=FILL)
+    simulation = Simulation(load_rig(find_rig("sim")), ExposureRule(FILL))
     told = simulation.all_frames(simulation.shown(torch.from_numpy(scenes)), torch.from_numpy(DISC)).numpy()
     with labctl.open_rig("sim") as rig:
         time_s = white_exposure(rig, DISC, (63, 63), (32, 32), FILL, first_id=0)
@@ -50,3 +56,61 @@ def test_a_stuck_pixel_does_not_shorten_the_exposure(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(rig, "expose", with_a_stuck_pixel)
         stuck_s = white_exposure(rig, DISC, (63, 63), (32, 32), FILL, first_id=0)
     assert stuck_s == pytest.approx(clean_s, rel=0.005)
+
+
+PARTS = """
+version: 1
+name: parts
+scene_px: [63, 63]
+mask_cells: [32, 32]
+data: {type: digits}
+designs: {disc: {type: disc}}
+steps:
+  train: {type: train, epochs: 1, batch: 512}
+  capture:
+    type: capture
+    mask: ${steps.train.mask}
+    train: 5
+    val: 0
+    test: 4
+    repeats: 2
+    block: 4
+    exposure_s: 0.004
+"""
+
+
+def test_a_capture_sent_to_the_rig_in_parts_gives_the_same_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "parts.yaml").write_text(PARTS)
+    np.save(tmp_path / "mask.npy", DISC)
+    planned = list(prepare(tmp_path / "parts.yaml", rig="as-built"))[1]
+    sent: list[int] = []
+    still = capture.still_plan
+
+    def counted(scenes: np.ndarray, *rest: object, **more: object) -> object:
+        sent.append(len(scenes))
+        return still(scenes, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(capture, "still_plan", counted)
+    found = []
+    for part in (512, 7):
+        monkeypatch.setattr(capture, "PART", part)
+        with labctl.open_rig("as-built") as rig:
+            context = StepContext(
+                setting=planned.setting,
+                folder=tmp_path / str(part),
+                run_folder=tmp_path,
+                inputs=dict.fromkeys(planned.inputs, tmp_path / "mask.npy"),
+                report=lambda message: None,
+                stop_asked=lambda: False,
+                content_hash=planned.hash,
+                open_rig=lambda rig=rig: rig,
+            )
+            context.folder.mkdir()
+            found.append(read_capture(planned.instance.step.run(context).outputs["frames"]))
+    whole, parts = found
+    assert sent == [18, 7, 7, 4]
+    assert np.array_equal(whole.pixels, parts.pixels)
+    for name in ("exposure_id", "sample_id", "label", "split", "repeat", "exposure_s", "saturated_fraction"):
+        assert np.array_equal(whole.column(name), parts.column(name)), name

@@ -19,7 +19,7 @@ mask_cells: [32, 32]
 data: {{type: digits}}
 designs: {{disc: {{type: disc}}}}
 steps:
-  train: {{type: train, epochs: 1, flip: false}}
+  train: {{type: train, epochs: 1, augmentation: {{shift_px: 3}}}}
   ready: {{type: operator, prompt: "Switch off the room light"}}
   live:
     type: operator

@@ -6,19 +6,36 @@ import csv
 import json
 import re
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import labctl
 from labctl.durable import write_json
 from labctl.store import RunFolder
 from protocols.metrics import Interval
 from protocols.report import tables
+from protocols.report.comparison import exposure_words, learned_designs, own_start, verdict
+from protocols.report.figures import (
+    COLUMN_IN,
+    PAGE_IN,
+    Curve,
+    Dot,
+    Drawing,
+    accuracy_figure,
+    confusion_figure,
+    curves_figure,
+    histogram_figure,
+)
 from protocols.report.page import Section, Table, Text, render
+from protocols.report.pictures import CameraView, ExportedView, camera_figure, exported_figure, scenes_figure
 from protocols.report.sections import PARTS
 from protocols.report.step import write_report
 
@@ -67,7 +84,7 @@ def said_yes(question: str, allowed: tuple[str, ...]) -> str:
 
 def page_of(run: RunFolder, *anchors: str) -> str:
     """The page with these parts only."""
-    write_report(run, run.path / "figures", [part for part in PARTS if part[0] in anchors])
+    write_report(run, [part for part in PARTS if part[0] in anchors])
     return run.report_file.read_text()
 
 
@@ -101,11 +118,70 @@ def test_the_report_holds_the_accuracies_of_the_comparison(finished_run: Path) -
 def test_the_page_needs_nothing_from_outside_and_its_figures_lie_beside_it(finished_run: Path) -> None:
     page = (finished_run / "report.html").read_text()
     assert "<script" not in page
-    assert not re.search(r"(?:src|href)\s*=\s*[\"'](?!data:image/png;base64,|#)", page)
+    assert not re.search(r"src\s*=\s*[\"'](?!data:image/png;base64,)", page)
+    assert not re.search(r"href\s*=\s*[\"'](?!figures/|#)", page)
     assert not re.search(r"url\(|@import|https?://", page)
-    figures = {path.stem for path in (finished_run / "artifacts" / "report").glob("*.png")}
+    figures = {path.stem for path in (finished_run / "figures").glob("*.png")}
     assert {"accuracy", "cameras-1", "scenes-learned", "histograms", "training", "confusion-1", "timing"} <= figures
     assert page.count("data:image/png;base64,") == len(figures)
+
+
+def test_every_figure_is_linked_as_pdf_and_svg_of_a_column_of_a_paper(finished_run: Path) -> None:
+    page = (finished_run / "report.html").read_text()
+    links = re.findall(r'href="(figures/[^"]+)"', page)
+    assert {Path(link).suffix for link in links} == {".pdf", ".svg"}
+    assert len(links) == len(set(links)) == 2 * len(list((finished_run / "figures").glob("*.png")))
+    for link in links:
+        content = (finished_run / link).read_bytes()
+        if link.endswith(".pdf"):
+            assert content.startswith(b"%PDF-")
+            points = float(re.search(rb"/MediaBox \[ 0 0 (\S+) ", content)[1])  # type: ignore[index]
+        else:
+            points = float(ElementTree.fromstring(content).attrib["width"].removesuffix("pt"))
+            assert b"<text" not in content  # letters are outlines: no font is needed where it is opened
+        assert points / 72 == pytest.approx(COLUMN_IN) or points / 72 == pytest.approx(PAGE_IN)
+
+
+def test_equal_numbers_give_equal_figure_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    def draw() -> Drawing:
+        camera = CameraView("a", np.eye(4), np.eye(8) * 255, np.eye(4), None, 0.2, 0.1, 0.2)
+        return camera_figure([camera])
+
+    first = draw()
+    monkeypatch.setattr(time, "time", lambda: 2e9)
+    assert draw() == first
+    for content in (first.svg, first.pdf):
+        assert not re.search(rb"CreationDate|dc:date|20[2-9]\d-\d\d-\d\d", content)
+    assert b"/FontFile2" in first.pdf  # text stays text, its TrueType font embedded
+
+
+def test_no_text_of_a_figure_is_cut_off_or_covers_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    caught: list[Figure] = []
+    monkeypatch.setattr("protocols.report.figures._saved", lambda figure, *_: caught.append(figure) or b"")
+    mask = np.eye(8)
+    views = [CameraView(name, mask, mask * 255, mask, mask, 0.8, 0.8, 0.8) for name in ("pinhole", "a long name")]
+    square = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], dtype=float)
+    dots = [Dot(f"design {i}", "simulated", "simulated", 0.5, 0.4, 0.6, (0.45, 0.55)) for i in range(6)]
+    curves = [Curve("train", f"design {i}", s, "loss (nats)", [1, 2], [1.0, 0.5]) for i in range(6) for s in range(3)]
+    frames = {"ideal, noise-free": np.stack([mask] * 3), "simulated": np.stack([mask] * 3)}
+    camera_figure(views)
+    exported_figure([ExportedView(f"design {i}", [square], (6.4, 6.4), "closed cells") for i in range(5)])
+    accuracy_figure(dots, [0.15])
+    curves_figure(curves)
+    confusion_figure({f"{i}": np.eye(8, dtype=int) for i in range(4)}, [f"somebody {i}" for i in range(8)], 2)
+    scenes_figure(np.stack([mask] * 3), frames, ["ann", "bob", "cyd"], 0.2, 5.2, True)
+    histogram_figure({f"design {i}": (mask * 900, mask * 800) for i in range(5)}, 4095)
+    assert len(caught) == 7 * 3
+    for figure in caught[::3]:
+        width, height = figure.get_size_inches()
+        whole = figure.get_tightbbox()
+        assert whole.x0 > -0.01 < whole.y0
+        assert whole.x1 < width + 0.01
+        assert whole.y1 < height + 0.01
+        titles = [axes.title.get_window_extent() for axes in figure.axes if axes.get_title()]
+        assert not any(a.overlaps(b) for a, b in combinations(titles, 2))
+        for legend in figure.legends:
+            assert not any(legend.get_window_extent().overlaps(axes.get_tightbbox()) for axes in figure.axes)
 
 
 def test_all_parts_of_a_whole_run_are_there(finished_run: Path) -> None:
@@ -159,7 +235,7 @@ def test_predictions_that_do_not_fit_the_evaluation_are_refused(run: RunFolder) 
     path = next(run.artifacts.glob("finetuned/**/predictions.npz"))
     with np.load(path) as file:
         np.savez(path, **{name: file[name][:-1] for name in ("label", "predicted", "sample_id")})
-    missing = write_report(run, run.path / "figures", [part for part in PARTS if part[0] == "accuracy"])
+    missing = write_report(run, [part for part in PARTS if part[0] == "accuracy"])
     assert any("does not hold the items" in text for text in missing)
     assert "<table" not in run.report_file.read_text()
 
@@ -194,7 +270,7 @@ def test_live_frames_of_an_operator_are_counted_by_label(finished_run: Path) -> 
     page = (finished_run / "report.html").read_text()
     assert "live scenes presented by the operator; 0 frames were refused" in page
     assert re.search(r"<td>left</td><td>1</td><td>\d+</td>", page)
-    assert (finished_run / "artifacts" / "report" / "live-live-learned-seed0.png").is_file()
+    assert (finished_run / "figures" / "live-live-learned-seed0.png").is_file()
 
 
 def test_a_protocol_without_data_or_designs_has_a_report_too(tmp_path: Path, configs: Path) -> None:
@@ -203,7 +279,7 @@ def test_a_protocol_without_data_or_designs_has_a_report_too(tmp_path: Path, con
     protocol.write_text(json.dumps({"version": 1, "name": "asked", "steps": steps}))
     rig = configs / "rigs" / "as-built.yaml"
     run = labctl.run_protocol(protocol, rig=rig, out=tmp_path / "run", ask=said_yes)
-    missing = write_report(run.folder, run.path / "figures")
+    missing = write_report(run.folder)
     page = (run.path / "report.html").read_text()
     assert "Close the &lt;curtain&gt;" in page
     assert "The rig was not opened in this run." in page
@@ -256,6 +332,134 @@ def test_the_gap_of_equal_frames_is_zero_and_an_offset_is_one(run: RunFolder) ->
 def test_names_and_texts_are_escaped() -> None:
     section = Section("a", "<b>", [Text("<script>"), Table(["<i>"], [["<u>"]])])
     title = dict.fromkeys(("name", "description", "rig", "status", "began", "made", "headline", "second"), "<x>")
-    page = render([section], {**title, "simulated": False, "complete": True, "designs": "", "seeds": "0"})
+    page = render(
+        [section], {**title, "alarms": ["<x>"], "simulated": False, "complete": True, "designs": "", "seeds": "0"}
+    )
     for raw in ("<b>", "<script>", "<i>", "<u>", "<x>"):
         assert raw not in page
+
+
+# What learning brought
+
+
+def two_designs(right_a: list[bool], right_b: list[bool]) -> tuple[tables.Score, tables.Score]:
+    ids, labels = np.arange(len(right_a)), np.ones(len(right_a), np.int64)
+    made = [
+        tables.Score(
+            name, "simulated", "simulated", {0: tables.Answers(labels, np.int64(1) * np.array(right), ids)}, {}
+        )
+        for name, right in (("learned", right_a), ("start", right_b))
+    ]
+    return made[0], made[1]
+
+
+def test_the_verdict_says_by_how_much_and_only_where_the_interval_leaves_0_out() -> None:
+    assert verdict("learned", "start", Interval(0.042, 0.01, 0.075)) == (
+        "learned is 4.2 points better than start [+1.0, +7.5]"
+    )
+    assert verdict("learned", "disc", Interval(-0.042, -0.075, -0.01)) == (
+        "learned is 4.2 points worse than disc [−7.5, −1.0]"
+    )
+    assert verdict("learned", "disc", Interval(0.02, 0.0, 0.04)) == (
+        "learned and disc cannot be told apart: +2.0 [0.0, +4.0] points"
+    )
+
+
+def test_answers_to_the_same_items_are_compared_item_by_item() -> None:
+    hard = [False] * 50
+    learned, start = two_designs([True] * 50 + hard, [True] * 40 + [False] * 10 + hard)
+    gap, items = tables.difference(learned, start)
+    assert (gap.mean, items) == (pytest.approx(0.1), 100)
+    # unpaired, two accuracies of 0.5 and 0.4 on 100 items would not be told apart
+    assert gap.low > 0
+    assert learned.interval.low < start.interval.high
+
+
+def evaluated(exposure: object) -> tables.Score:
+    return tables.Score("a", "simulated", "simulated", {}, {0: {} if exposure is None else {"exposure": exposure}})
+
+
+def test_the_page_says_whether_light_is_free() -> None:
+    assert "light is free" in str(exposure_words([evaluated("auto"), evaluated("auto")]))
+    assert "light is accounted for. All masks get the same 2.5 ms" in str(exposure_words([evaluated(0.0025)]))
+    assert "compare with care" in str(exposure_words([evaluated("auto"), evaluated(0.0025)]))
+    assert exposure_words([evaluated(None)]) is None
+
+
+@pytest.fixture(scope="module")
+def compared_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Simulated alone: a learned mask, a fixed one that is its start, and two rivals; two seeds."""
+    folder = tmp_path_factory.mktemp("compared")
+    protocol = {
+        "version": 1, "name": "compared", "rig": "sim", "scene_px": [24, 24], "mask_cells": [8, 8], "seeds": [0, 1],
+        "data": {"type": "digits"},
+        "designs": {
+            "disc": {"type": "disc", "radius_cells": 2}, "learned": {"type": "learned", "start_radius_cells": 2},
+            "other": {"type": "learned", "start_radius_cells": 3, "freeze_from": 0},
+            "start": {"type": "learned", "start_radius_cells": 2, "freeze_from": 0},
+        },
+        "steps": {
+            "train": {"type": "train", "epochs": 1, "batch": 256},
+            "simulated": {"type": "evaluate", "stage": "simulated", "model": "${steps.train.model}"},
+            "report": {"type": "report"},
+        },
+    }  # fmt: skip
+    (folder / "protocol.yaml").write_text(json.dumps(protocol))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LABCTL_STATE", str(folder / "state"))
+        rig = Path(__file__).parents[2] / "configs" / "rigs" / "sim.yaml"
+        settings = {key: value for key, value in SMALL.items() if key.startswith("rig.")}
+        made = labctl.run_protocol(folder / "protocol.yaml", rig=rig, out=folder / "run", set=settings)
+    assert made.status == "finished", made.outcome
+    return made.path
+
+
+def test_the_own_start_is_the_design_that_stands_still_at_the_very_same_masks(compared_run: Path) -> None:
+    evidence = tables.read_evidence(RunFolder(compared_run))
+    assert learned_designs(evidence) == ["learned"]
+    assert own_start(evidence, "learned") == "start"
+    for seed in (0, 1):  # the masks that were used prove it
+        masks = [np.load(compared_run / f"artifacts/train/{d}/seed{seed}/mask.npy") for d in ("start", "other")]
+        built = evidence.protocol.designs["learned"].build((8, 8), seed).settings()["mask"]
+        np.testing.assert_array_equal(masks[0], built)
+        assert not np.array_equal(masks[1], built)
+
+
+def test_the_table_tells_light_blur_and_differences_of_every_design(compared_run: Path) -> None:
+    page = (compared_run / "report.html").read_text()
+    found = {score.design: score for score in tables.scores(tables.read_evidence(RunFolder(compared_run)))}
+    for name in ("open fraction", "light", "blur, noise-free", "blur, with noise", "majority"):
+        assert f'<th scope="col">{name}</th>' in page
+    assert "blur, captured" not in page
+    for score in found.values():
+        for metric in ("blurriness", "blurriness_noise_free"):
+            assert f"<td>{score.mean(metric):.2f}</td>" in page
+        assert f"<td>{tables.share(score.mean('light_throughput'))}</td>" in page
+    for other in ("start", "disc", "other"):
+        gap, _ = tables.difference(found["learned"], found[other])
+        assert f"<td>learned − {other}</td><td>{tables.points(gap)}" in page
+    gap, _ = tables.difference(found["learned"], found["start"])
+    assert f"Simulated, {verdict('learned', 'start (its own start)', gap)}." in page
+    assert "Exposure in simulation: light is free." in page
+    white = found["start"].mean("white_e")
+    assert white is not None
+    assert f"<td>{white:,.0f}</td>" in page
+
+
+def test_a_run_without_the_start_of_its_learned_mask_says_so(run: RunFolder) -> None:
+    assert "No design of this run stands still at the start of learned" in page_of(run, "accuracy")
+
+
+def test_a_changed_simulator_is_said_near_the_top(run: RunFolder) -> None:
+    assert 'class="alarm"' not in page_of(run)
+    summary = run.summary()
+    for row in summary["steps"]:
+        if row["name"].startswith("simulated/"):
+            row["metrics"]["simulator_changed"] = "the reference frame differs by up to <3> DN"
+    write_json(run.summary_file, summary)
+    page = page_of(run)
+    said = page.index('class="alarm"')
+    assert said < page.index('class="headline"')
+    assert page.count('class="alarm"') == 1
+    assert "up to &lt;3&gt; DN" in page
+    assert "Concerns simulated/learned/seed0, simulated/learned/seed1." in page

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from labctl.errors import BadInput
 from sim.designs.learned import Learned
@@ -101,3 +102,92 @@ def test_a_mask_can_be_learned_through_the_twin_to_match_a_disc(roads):
 def test_a_mask_without_cells_is_refused():
     with pytest.raises(BadInput, match=r"mask_shape is \(0, 4\)"):
         Pinhole().build((0, 4), 0)
+
+
+# Start, slope and limits of a learned mask
+
+
+def test_a_mask_starts_from_a_file_as_it_is(tmp_path):
+    wanted = Random(open_fraction=0.3).build(MASK, 1).mask()
+    np.save(tmp_path / "mask.npy", wanted.numpy())
+    Image.fromarray((255 * wanted.numpy()).astype(np.uint8)).save(tmp_path / "mask.png")
+    for name in ("mask.npy", "mask.png"):
+        learned = Learned(start="file", start_file=tmp_path / name)
+        assert torch.equal(learned.build(MASK, 0).mask().detach(), wanted)
+    grey = np.random.default_rng(0).uniform(0.1, 0.9, MASK)
+    np.save(tmp_path / "grey.npy", grey)
+    shown = Learned(start="file", start_file=tmp_path / "grey.npy", binary=False).build(MASK, 0).mask().detach()
+    np.testing.assert_allclose(shown.numpy(), grey, atol=1e-6)
+
+
+def test_the_fingerprint_of_a_start_file_is_its_content(tmp_path):
+    for name, value in (("a.npy", 0.0), ("b.npy", 0.0), ("c.npy", 1.0)):
+        np.save(tmp_path / name, np.full(MASK, value))
+    a, b, c = (Learned(start="file", start_file=tmp_path / f"{name}.npy").fingerprint() for name in "abc")
+    assert a == b != c
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        (np.zeros((16, 16)), r"holds 16x16 cells, the protocol has 32x32 \(mask_cells\)"),
+        (np.full(MASK, 255.0), r"spans 255\.\.255; a transmittance lies in 0\.\.1: divide by the full scale"),
+        (np.full(MASK, np.nan), r"spans nan\.\.nan"),
+    ],
+)
+def test_a_start_file_that_is_no_such_mask_is_refused(values, text, tmp_path):
+    np.save(tmp_path / "mask.npy", values)
+    with pytest.raises(BadInput, match=text):
+        Learned(start="file", start_file=tmp_path / "mask.npy").build(MASK, 0)
+    with pytest.raises(BadInput, match=r"none\.npy' does not exist; give a \.npy array or a grey picture"):
+        Learned(start="file", start_file=tmp_path / "none.npy").build(MASK, 0)
+    with pytest.raises(ValueError, match="`start: file` and `start_file: PATH` go together"):
+        Learned(start_file=tmp_path / "mask.npy")
+
+
+@pytest.mark.parametrize("start", ["blob", "noise", "closed"])
+@pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize("wanted", [0.02, 0.1, 0.4, (0.05, 0.07), (0.3, 1.0)])
+def test_the_open_fraction_stays_where_it_is_told_while_the_mask_moves(start, binary, wanted):
+    design = Learned(start=start, binary=binary, open_fraction=wanted).build(MASK, 0)
+    least, most = wanted if isinstance(wanted, tuple) else (wanted, wanted)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        share = float(design.mask().detach().mean())
+        # A grey mask whose cells all stand at -1 still passes sigmoid(-4) = 1.8 %.
+        assert least - 6e-4 <= share <= most + (6e-4 if binary else 1e-3)
+        with torch.no_grad():
+            design.theta += 0.3 * torch.randn(MASK, generator=generator) - 0.2
+
+
+def test_equal_cells_do_not_break_an_exact_open_fraction():
+    design = Learned(open_fraction=0.25).build(MASK, 0)
+    for level in (-5.0, 0.0, 5.0):
+        with torch.no_grad():
+            design.theta.fill_(level)
+        assert int(design.mask().detach().sum()) == 256
+
+
+def test_the_slope_is_annealed_until_the_mask_is_frozen_and_travels_in_the_state():
+    design = Learned(slope=2.0, slope_end=32.0, freeze_from=0.5, binary=False).build(MASK, 0)
+    slopes = []
+    for progress in (0.0, 0.25, 0.5, 0.9):
+        design.anneal(progress)
+        slopes.append(float(design.steepness))
+    assert slopes == pytest.approx([2, 8, 32, 32])
+    again = Learned(slope=2.0, slope_end=32.0, binary=False).build(MASK, 5)
+    again.load_state_dict(design.state_dict())
+    assert torch.equal(again.mask(), design.mask())
+
+
+def test_a_mask_frozen_from_the_beginning_is_its_own_start():
+    start, learned = (Learned(freeze_from=f).build(MASK, 4) for f in (0.0, 0.75))
+    start.anneal(0.0)
+    assert not start.mask().requires_grad
+    assert torch.equal(start.mask(), learned.mask().detach())
+
+
+def test_straight_through_moves_every_cell_alike():
+    design = Learned(surrogate="straight-through").build(MASK, 0)
+    design.mask().sum().backward()
+    assert bool((design.theta.grad == 1).all())

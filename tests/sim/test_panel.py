@@ -95,6 +95,34 @@ def test_quantising_rounds_to_levels_and_lets_the_gradient_through():
     assert torch.equal(share.grad, torch.ones(3, dtype=DOUBLE))
 
 
+@pytest.mark.parametrize("steepness", [0.5, 6.0])
+def test_a_sigmoid_slope_gathers_between_two_levels_and_a_whole_step_still_sums_to_one(steepness):
+    share = ((100 + torch.linspace(0, 1, 2001, dtype=DOUBLE)[:-1]) / 255).requires_grad_()
+    rounded = quantise_levels(share, surrogate="sigmoid", steepness=steepness)
+    assert torch.equal(rounded.detach(), quantise_levels(share.detach()))
+    (slope,) = torch.autograd.grad(rounded.sum(), share)
+    assert float(slope.mean()) == pytest.approx(1, abs=1e-3)
+    assert int(slope.argmax()) == pytest.approx(1000, abs=1)
+
+
+@pytest.mark.parametrize("road", [PanelRoad(cell_px=2, gamma=2.2, contrast=80), PanelRoad(lut=(0.0, 0.2, 1.0))])
+def test_the_surrogate_of_the_levels_leaves_what_is_shown_and_reaches_every_cell(road, rng):
+    values = rng.random((6, 6))
+    values[0] = 0
+    values[1] = 1
+    shown, slopes = [], []
+    for surrogate in ("straight-through", "sigmoid"):
+        mask = torch.from_numpy(values).requires_grad_()
+        panel = shown_transmittance(mask, road, gamma=2.2, contrast=80.0, surrogate=surrogate, steepness=6.0)
+        shown.append(panel.detach())
+        slopes.append(torch.autograd.grad(panel.sum(), mask)[0])
+    assert torch.equal(shown[0], shown[1])
+    assert (slopes[1] > 0).all()
+    ratio = slopes[1] / slopes[0]
+    assert 0.2 < float(ratio.min()) < 0.6
+    assert 1.0 < float(ratio.max()) < 2.0
+
+
 @pytest.mark.parametrize(("settle_s", "exposure_s"), [(0.0, 0.02), (0.013, 0.004), (0.03, 1.0)])
 def test_the_ghost_is_the_mean_of_the_exponential_over_the_exposure(settle_s, exposure_s):
     time_s = settle_s + (np.arange(20_000) + 0.5) / 20_000 * exposure_s

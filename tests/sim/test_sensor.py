@@ -7,6 +7,7 @@ import torch
 from labctl.errors import BadInput
 from labctl.exposure import FrameTag
 from sim.noise import KeyedDraws, TorchDraws
+from sim.optics.colour import mosaic
 from sim.sensor import Sensor, SensorSettings, convert, shot_noise
 
 DOUBLE = torch.float64
@@ -152,6 +153,35 @@ def test_the_fixed_pattern_has_its_strength_and_a_region_is_a_cut_of_the_whole()
     assert float(offset.mean(0).std()) == pytest.approx(0.002, rel=0.4)
     assert torch.equal(chip.flat((20, 10)), flat[22:42, 27:37])
     assert torch.equal(sensor(prnu=0.01, map_seed=9).pixel_gain, chip.pixel_gain)
+
+
+BAYER = {"colour": "grbg", "channel_response": (0.5, 1.0, 0.25)}
+
+
+@pytest.mark.parametrize("region", [(20, 10), (21, 10), (20, 11), (21, 11)])
+def test_a_region_of_a_bayer_sensor_is_a_cut_of_the_whole_and_knows_its_pattern(region):
+    chip = sensor(**BAYER)
+    photons = torch.rand(1, 3, 64, 64, dtype=DOUBLE, generator=torch.Generator().manual_seed(0)) * 1000
+    top, left = ((64 - size) // 2 for size in region)
+    cut = (..., slice(top, top + region[0]), slice(left, left + region[1]))
+    whole = chip.expose(photons, exposure_s=1.0, quantise=False)
+    part = chip.expose(photons[cut], exposure_s=1.0, quantise=False)
+    assert torch.equal(part, whole[cut])
+    response = torch.tensor([0.5, 1.0, 0.25], dtype=DOUBLE).reshape(1, 3, 1, 1)
+    seen = mosaic(photons[cut] * response, chip.settings.pattern_of(region))
+    torch.testing.assert_close(part, seen * 0.6 * chip.gain_dn_per_e)
+
+
+def test_a_grey_picture_lights_every_pixel_of_a_bayer_sensor_by_its_response():
+    frame = sensor(**BAYER).expose(light(1000), exposure_s=1.0, quantise=False)
+    grey = sensor().expose(light(1000), exposure_s=1.0, quantise=False)
+    assert sorted(set((frame / grey).flatten().tolist())) == pytest.approx([0.25, 0.5, 1.0])
+    assert sensor().settings.pattern_of((10, 10)) is None
+
+
+def test_colour_on_a_grey_sensor_is_refused():
+    with pytest.raises(BadInput, match=r"the light has 3 channels, a grey sensor takes 1"):
+        sensor().expose(light(1).expand(1, 3, 64, 64), exposure_s=1.0)
 
 
 def test_a_frame_larger_than_the_sensor_is_refused():

@@ -132,14 +132,15 @@ def test_single_precision_follows_double_to_a_tenth_of_a_dn(roads, rng):
     assert float((single - double).abs().max()) < 0.1
 
 
-def test_the_frame_has_true_gradients_in_every_value_of_the_twin(rng):
+@pytest.mark.parametrize("optics", [{"margin_px": 5}, {"margin_px": 6, "model": "fresnel", "fall_off": "cos4"}])
+def test_the_frame_has_true_gradients_in_every_value_of_the_twin(rng, optics):
     small = Roads(PanelRoad(cell_px=4, gamma=1.6), MonitorRoad())
     settings = nominal_twin(
         registration={"shift_px": (0.31, -0.43), "rotation_deg": 0.7, "scale": 1.013, "blur_px": 0.57},
         panel={"gamma": 1.9, "contrast": 70, "crosstalk": 0.05, "stop_px": (20, 20)},
         sensor={"vignetting": 0.2, "dark_offset": 0.02, "shape": (16, 16)},
         light={"stray": 0.04},
-        optics={"margin_px": 5},
+        optics=optics,
     )
     names = (
         "shift_px", "rotation_rad", "scale", "blur_px", "panel_gamma", "log_contrast", "crosstalk", "stray",

@@ -1,0 +1,110 @@
+"""Decode and resize many pictures into a store, several at a time, and go on where an earlier fill stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from labctl.protocol import Progress
+from protocols.data.scene_store import FileStore, Levels, MemoryStore, SceneStore, cache_folder, to_levels
+from protocols.images import Crop, Encoding, UnreadablePicture, read_picture, resized
+
+IN_MEMORY_BYTES = 64 * 2**20
+"""Sets that take more than this as float32 scenes are decoded once into a file: 4200 pictures at 63x63, decoded in a
+few seconds. Below, every process decodes them for itself."""
+
+BLOCK_BYTES = 8 * 2**20
+"""Scenes between two writes to the disk: at most so much work is lost by a kill."""
+
+DECODERS = min(8, os.cpu_count() or 1)
+"""Threads: Pillow decodes and resizes without holding the interpreter."""
+
+DECODING_VERSION = 1
+"""Raise it when the same picture gives another scene."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Which pictures become scenes, and how. Equal keys give equal scenes.
+
+    names: (N,) paths inside `root`. stamp: changes when any of the pictures does.
+    """
+
+    root: Path = field(compare=False)
+    names: Sequence[str] = field(compare=False)
+    stamp: bytes
+    scene_shape: tuple[int, int]
+    crop: Crop
+    encoding: Encoding
+    progress: Progress = field(compare=False)
+
+    @property
+    def key(self) -> str:
+        """sha256 in hex of all that decides the scenes."""
+        said = f"{DECODING_VERSION}/{self.scene_shape}/{self.crop}/{self.encoding}/".encode()
+        return hashlib.sha256(said + self.stamp).hexdigest()
+
+    def scene(self, row: int) -> tuple[Levels, tuple[int, int]]:
+        """(H, W) levels of one picture, and its own (rows, columns). Raises UnreadablePicture."""
+        radiance = read_picture(self.root / self.names[row], self.encoding)
+        rows, columns = radiance.shape
+        return to_levels(resized(radiance, self.scene_shape, self.crop)), (rows, columns)
+
+
+def decoded(decoding: Decoding) -> tuple[SceneStore, dict[int, str]]:
+    """All scenes, and by row why a picture has none. What was decoded before is not decoded again.
+
+    Large sets go through a file in the cache folder, see `IN_MEMORY_BYTES`; the scenes are the same to the bit.
+    """
+    n, (rows, columns) = len(decoding.names), decoding.scene_shape
+    store: SceneStore
+    if 4 * n * rows * columns <= IN_MEMORY_BYTES:
+        store = _memory_of(decoding)
+        return store, fill(store, decoding)
+    folder = cache_folder() / "scenes"
+    folder.mkdir(exist_ok=True)
+    store = FileStore(folder / f"{decoding.key[:32]}.scenes", decoding.key, n, decoding.scene_shape)
+    return store, fill(store, decoding)
+
+
+def fill(store: SceneStore, decoding: Decoding) -> dict[int, str]:
+    """Decode what the store has not yet; returns by row why a picture cannot be read. Such are tried at every call.
+
+    Blocks are kept as they come: an interrupt loses the block at hand.
+    """
+    if store.sizes.all():
+        return {}
+    causes: dict[int, str] = {}
+    total, (rows, columns) = len(decoding.names), decoding.scene_shape
+    block = max(1, BLOCK_BYTES // (2 * rows * columns))
+    with store.filling(), ThreadPoolExecutor(DECODERS, thread_name_prefix="decode") as threads:
+        missing = np.flatnonzero(store.sizes[:, 0] == 0)
+        for start in range(0, len(missing), block):
+            part = missing[start : start + block]
+            results = list(threads.map(lambda row: _scene_or_cause(decoding, row), part.tolist()))
+            good = [place for place, result in enumerate(results) if not isinstance(result, str)]
+            causes.update({int(part[i]): r for i, r in enumerate(results) if isinstance(r, str)})
+            if good:
+                scenes, sizes = zip(*(results[place] for place in good), strict=True)
+                store.put(part[good], np.stack(scenes), np.array(sizes, dtype=np.int64))
+            decoding.progress(total - len(missing) + start + len(part), total, "pictures")
+    return causes
+
+
+@lru_cache(maxsize=1)
+def _memory_of(decoding: Decoding) -> MemoryStore:
+    return MemoryStore(len(decoding.names), decoding.scene_shape)
+
+
+def _scene_or_cause(decoding: Decoding, row: int) -> tuple[Levels, tuple[int, int]] | str:
+    try:
+        return decoding.scene(row)
+    except UnreadablePicture as error:
+        return str(error)

@@ -1,0 +1,186 @@
+"""Mask and classifier learn together: one object that knows a step of it, and how the mask moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from protocols.accelerator import generator_on, open_fabric
+from protocols.augmentation import augment
+from protocols.keys import stream_seed
+from protocols.model_file import TrainedCamera, answers, load_camera, new_classifier, new_design
+from protocols.models import Classifier, settle_batch_norm
+from protocols.simulation import CHUNK, ExposureRule, ShownScenes, Simulation
+from protocols.splits import Split, spread
+from protocols.training_loop import Schedule, Stateful
+from sim.golden import Golden, golden_frame
+from sim.noise import TorchDraws
+
+if TYPE_CHECKING:
+    from labctl.steps import StepSetting
+    from protocols.data import ImageSet
+    from protocols.train import Train
+    from sim.designs.base import CameraDesign
+
+REFIT_EVERY = 8
+"""Steps between new estimates of the normalisation while the mask still moves."""
+
+REFIT_ITEMS = 256
+SETTLE_ITEMS = 4096
+"""Most training scenes that the last estimates look at; a set that does not fit in memory need not be seen whole."""
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """The optimisers as the loop calls them, and everything of them that a checkpoint holds."""
+
+    optimisers: list[Any]
+    rates: list[Any]
+    state: dict[str, Stateful]
+
+
+class JointTraining:
+    """Everything that a training step of `train` touches. A design with nothing to learn trains the classifier."""
+
+    def __init__(self, step: Train, setting: StepSetting, data: ImageSet) -> None:
+        self.step, self.seed = step, int(setting.seed or 0)
+        self.fabric = open_fabric(step.device, step.precision)
+        self.device = self.fabric.device
+        rule = ExposureRule(step.fill, step.exposure_s)
+        self.simulation = Simulation(setting.rig, rule, device=self.device)
+        train_rows, val_rows = data.part(Split.TRAIN), data.part(Split.VAL)  # the test split is not even looked at
+        self.train = ShownScenes(self.simulation, data.images, train_rows)
+        self.val = ShownScenes(self.simulation, data.images, val_rows)
+        labels = torch.from_numpy(data.labels).to(self.device)
+        self.train_labels, self.val_labels = labels[torch.from_numpy(train_rows)], labels[torch.from_numpy(val_rows)]
+        self.class_names = data.class_names
+        scene_px, cells = setting.protocol.grids()
+        self.golden: Golden = golden_frame(setting.rig, cells, scene_px)
+        self.scene_shape, self.twin_hash = scene_px, setting.rig.twin_hash
+
+        torch.manual_seed(stream_seed(self.seed, "start"))
+        self.design: CameraDesign = new_design(setting).to(self.device)
+        shape = self.design.readout(self.simulation.all_frames(self.train[:1], self._mask_now())).shape
+        self.frame_shape = (int(shape[-2]), int(shape[-1]))
+        self.classifier: Classifier = new_classifier(setting.protocol, self.frame_shape, len(data.class_names))
+        if step.init is not None:
+            self._start_from(load_camera(step.init, setting))
+        self.classifier.to(self.device)
+        self.schedule = Schedule(len(self.train), step.epochs, step.batch, self.seed)
+        self.few = self.train.some(spread(len(self.train), REFIT_ITEMS))
+        self.many = self.train.some(spread(len(self.train), SETTLE_ITEMS))
+        self.criterion = nn.CrossEntropyLoss(label_smoothing=step.label_smoothing)
+        self.fit_normalisation(self.few if self.design.learnable else self.many)
+
+    # What the loop calls
+
+    def optimisation(self) -> Optimisation:
+        """AdamW with a one-cycle rate for the network; Adam with the design's own rate, fading out, for the mask."""
+        step, steps = self.step, self.schedule.steps
+        optimiser = torch.optim.AdamW(self.classifier.parameters(), lr=step.rate, weight_decay=step.weight_decay)
+        cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=step.rate, total_steps=steps + 1)
+        self._network, wrapped = self.fabric.setup(self.classifier, optimiser)
+        state: dict[str, Any] = {
+            "classifier": self.classifier, "design": self.design, "optimiser": optimiser, "cycle": cycle,
+        }  # fmt: skip
+        if not self.design.learnable:
+            return Optimisation([wrapped], [cycle], state)
+        own = torch.optim.Adam(self.design.parameters(), lr=float(self.design.rate or 0))
+        fade = torch.optim.lr_scheduler.CosineAnnealingLR(own, T_max=steps)
+        state |= {"mask_0": own, "mask_1": fade}
+        return Optimisation([wrapped, self.fabric.setup_optimizers(own)], [cycle, fade], state)
+
+    def one_step(self, step: int, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Loss and which of the batch are right; see `run_loop`."""
+        moved = self._moves(step - 1)
+        if self._moves(step):
+            if step % REFIT_EVERY == 0:
+                self.fit_normalisation(self.few)
+        elif moved:
+            self.fit_normalisation(self.many)
+        self.classifier.train()
+        labels = self.train_labels[indices.to(self.device)]
+        scenes = augment(self.train[indices], self.step.augmentation, generator)
+        draws = self._draws(generator)
+        frames = self.design(scenes, lambda scene, mask: self.simulation.frames(scene, mask, draws=draws))
+        logits = self._network(frames)
+        return self.criterion(logits, labels), logits.argmax(1) == labels
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Accuracy on the validation split, with noise that is the same every time."""
+        mask = self._mask_now()
+        values = {"aperture_ratio": float(mask.mean())} if self.design.learnable else {}
+        if len(self.val):
+            draws = self._draws(torch.Generator().manual_seed(stream_seed(self.seed, "validation")))
+            right = 0
+            for start in range(0, len(self.val), CHUNK):
+                part = slice(start, start + CHUNK)
+                frames = self.design.readout(self.simulation.frames(self.val[part], mask, draws=draws))
+                right += int((answers(self.classifier, frames) == self.val_labels[part]).sum())
+            values["val_accuracy"] = right / len(self.val)
+        return values
+
+    def settle(self) -> None:
+        """Batch statistics anew, once nothing moves any more."""
+        draws = self._draws(torch.Generator().manual_seed(stream_seed(self.seed, "settle")))
+        frames = self.simulation.all_frames(self.many, self._mask_now(), draws=draws)
+        settle_batch_norm(self.classifier, self.design.readout(frames).detach())
+
+    def fit_normalisation(self, scenes: ShownScenes) -> None:
+        """Mean frame and scale from noise-free frames of these scenes."""
+        frames = self.simulation.all_frames(scenes, self._mask_now())
+        self.classifier.normalisation.fit(self.design.readout(frames).detach())
+
+    def camera(self) -> TrainedCamera:
+        """What was trained, on the CPU."""
+        return TrainedCamera(
+            classifier=self.classifier.cpu(),
+            design=self.design.cpu(),
+            exposure=self.simulation.exposure,
+            class_names=self.class_names,
+            frame_shape=self.frame_shape,
+            scene_shape=self.scene_shape,
+            twin_hash=self.twin_hash,
+            golden=self.golden,
+        )
+
+    def white_e(self) -> float:
+        """Electrons of a white pixel through the mask as it stands."""
+        return self.simulation.white_e(self.simulation.psf(self._mask_now()))
+
+    # How it does that
+
+    def _moves(self, step: int) -> bool:
+        progress = max(step, 0) / self.schedule.steps
+        self.design.anneal(progress)
+        end = self.step.panel_steepness_end
+        if end is not None:
+            first = float(self.simulation.twin.settings.panel.steepness)
+            self.simulation.twin.steepness = first * (end / first) ** progress
+        return any(parameter.requires_grad for parameter in self.design.parameters())
+
+    def _mask_now(self) -> Tensor:
+        return self.design.mask().detach()
+
+    def _draws(self, generator: torch.Generator) -> TorchDraws | None:
+        if not self.step.noise:
+            return None
+        if self.device.type == "cpu":
+            return TorchDraws(generator)
+        seed = int(torch.randint(2**62, (1,), generator=generator))
+        return TorchDraws(generator_on(self.device, seed))
+
+    def _start_from(self, camera: TrainedCamera) -> None:
+        self.classifier.load_state_dict(camera.classifier.state_dict())
+        if self.design.learnable:
+            self.design.load_state_dict(camera.design.state_dict())
+
+
+def as_saved(mask: Tensor) -> np.ndarray:
+    """(H, W) float32, as `mask.npy` holds it."""
+    return mask.detach().cpu().numpy().astype(np.float32)

@@ -1,0 +1,100 @@
+"""The geometric shadow of a mask in front of a bare sensor, and where it really falls."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from labctl.errors import BadInput
+
+CELL_TOLERANCE = 1e-6
+"""How far below one sensor pixel a mask cell may be before it counts as too small: rounding only."""
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Where the shadow of the mask really falls. All three may carry gradients.
+
+    shift_px: (2,) rows, columns, in sensor pixels. rotation_rad: (), positive from rows to columns.
+    scale: (), on top of the magnification of the geometry.
+    """
+
+    shift_px: Tensor
+    rotation_rad: Tensor
+    scale: Tensor
+
+    @staticmethod
+    def nominal(dtype: torch.dtype = torch.float64) -> Registration:
+        """No shift, no rotation, scale one."""
+        return Registration(torch.zeros(2, dtype=dtype), torch.zeros((), dtype=dtype), torch.ones((), dtype=dtype))
+
+
+def shadow_psf(
+    transmittance: Tensor,
+    *,
+    pixel_pitch_m: float,
+    sensor_pitch_m: float,
+    gap_m: float,
+    scene_distance_m: float,
+    registration: Registration,
+    size_px: tuple[int, int],
+    cell_px: int = 1,
+) -> Tensor:
+    """Geometric shadow that a point at `scene_distance_m` casts through a panel picture.
+
+    transmittance: (Hp, Wp) or (N, Hp, Wp), 0..1, one value per panel pixel; closed outside (a field stop of its size).
+    cell_px: panel pixels along one mask cell, for the check below.
+    Returns (h, w) = `size_px`, or (N, h, w): open share of every sensor pixel, so the sum is the open area in sensor
+    pixels. Exact where panel pixels line up with sub-samples, else interpolated over a quarter sensor pixel or less.
+    Raises BadInput when one mask cell spans less than one sensor pixel: the shadow would alias.
+    Valid while gap_m * wavelength << mask pitch squared; beyond that diffraction spreads the shadow.
+    """
+    pixel_px = projected_px(pixel_pitch_m, sensor_pitch_m, gap_m, scene_distance_m)
+    check_cell(pixel_px * cell_px)
+    sub, repeat = _sub_samples(pixel_px)
+    picture = transmittance.reshape(-1, 1, *transmittance.shape[-2:])
+    if repeat > 1:
+        picture = picture.repeat_interleave(repeat, dim=-2).repeat_interleave(repeat, dim=-1)
+    grid = _panel_grid(size_px, sub, pixel_px / repeat, (picture.shape[-2], picture.shape[-1]), registration)
+    grid = grid.to(picture.dtype).expand(picture.shape[0], *grid.shape)
+    fine = F.grid_sample(picture, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return F.avg_pool2d(fine, sub).reshape(*transmittance.shape[:-2], *size_px)
+
+
+def projected_px(pitch_m: float, sensor_pitch_m: float, gap_m: float, scene_distance_m: float) -> float:
+    """Sensor pixels that the shadow of a length `pitch_m` on the mask spans."""
+    return pitch_m * (1 + gap_m / scene_distance_m) / sensor_pitch_m
+
+
+def check_cell(cell_on_sensor_px: float) -> None:
+    """Raises BadInput when a mask cell spans less than one sensor pixel."""
+    if cell_on_sensor_px < 1 - CELL_TOLERANCE:
+        raise BadInput(
+            f"a mask cell spans {cell_on_sensor_px:.3f} sensor pixels; at least 1 is needed: "
+            "use a wider mask pitch or a finer sensor"
+        )
+
+
+def _sub_samples(pixel_px: float) -> tuple[int, int]:
+    """Sub-samples per sensor pixel and repeats per panel pixel that come closest to lining up."""
+    first = max(4, math.ceil(1 / pixel_px - 1e-6))
+    sub = min(range(first, first + 5), key=lambda s: (round(abs(pixel_px * s - max(1, round(pixel_px * s))), 6), s))
+    return sub, max(1, round(pixel_px * sub))
+
+
+def _panel_grid(
+    size_px: tuple[int, int], sub: int, fine_px: float, fine_shape: tuple[int, int], registration: Registration
+) -> Tensor:
+    """(h sub, w sub, 2) panel position (x, y) of every sub-sample, in the units of `grid_sample`."""
+    like = registration.shift_px
+    rows, columns = ((torch.arange(n * sub, dtype=like.dtype, device=like.device) + 0.5) / sub - n / 2 for n in size_px)
+    y = (rows - registration.shift_px[0])[:, None]
+    x = (columns - registration.shift_px[1])[None, :]
+    cos, sin = torch.cos(registration.rotation_rad), torch.sin(registration.rotation_rad)
+    fine = fine_px * registration.scale
+    panel_y, panel_x = (cos * y + sin * x) / fine, (cos * x - sin * y) / fine
+    return torch.stack((panel_x * (2 / fine_shape[1]), panel_y * (2 / fine_shape[0])), dim=-1)

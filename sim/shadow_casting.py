@@ -1,0 +1,95 @@
+"""From the picture on the panel to the PSF on the sensor, by the optical model of a rig, and how far it spreads."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from labctl.errors import BadInput
+from sim.optics.blur import gaussian_blur
+from sim.optics.fresnel import diffraction_reach_m, fresnel_psf
+from sim.optics.shadow import Registration, shadow_psf
+from sim.twin_settings import TwinSettings
+
+BLUR_KEPT_SIGMA = 4.0
+"""The canvas of the PSF keeps this much of the blur on each side."""
+
+
+def cast(
+    picture: Tensor,
+    settings: TwinSettings,
+    *,
+    cell_px: int,
+    room_px: int,
+    registration: Registration,
+    blur_px: Tensor,
+) -> Tensor:
+    """PSF (..., h, w) of panel pictures (..., Hp, Wp), 0..1, with `room_px` sensor pixels of room all round.
+
+    (..., 3, h, w) where diffraction gives each colour of the sensor its own. cell_px: panel pixels along a mask cell.
+    Raises BadInput when the room does not hold what registration, blur and diffraction move.
+    """
+    panel_px = (picture.shape[-2], picture.shape[-1])
+    reach = reach_px(settings, panel_px, cell_px=cell_px, registration=registration, blur_px=blur_px)
+    if reach > room_px + 1e-3:
+        raise BadInput(
+            f"{settings.spreading} move the shadow by up to {reach:.2f} sensor pixels, the canvas has room for "
+            f"{room_px}; set optics.margin_px to {math.ceil(reach)} or more"
+        )
+    optics = settings.optics
+    height, width = settings.shadow_shape_px(panel_px, cell_px)
+    size_px = (height + 2 * room_px, width + 2 * room_px)
+    if optics.model == "shadow":
+        shadow = shadow_psf(
+            picture,
+            pixel_pitch_m=optics.mask_pitch_m / cell_px,
+            sensor_pitch_m=settings.sensor.pitch_m,
+            gap_m=optics.gap_m,
+            scene_distance_m=optics.scene_distance_m,
+            registration=registration,
+            size_px=size_px,
+            cell_px=cell_px,
+        )
+        return gaussian_blur(shadow, blur_px)
+    colours = [
+        fresnel_psf(
+            picture,
+            pixel_pitch_m=optics.mask_pitch_m / cell_px,
+            sensor_pitch_m=settings.sensor.pitch_m,
+            gap_m=optics.gap_m,
+            scene_distance_m=optics.scene_distance_m,
+            wavelength_m=wavelength_m,
+            registration=registration,
+            size_px=size_px,
+            cell_px=cell_px,
+        )
+        for wavelength_m in settings.wavelengths_m
+    ]
+    return gaussian_blur(torch.stack(colours, dim=-3) if len(colours) > 1 else colours[0], blur_px)
+
+
+def reach_px(
+    settings: TwinSettings, panel_px: tuple[int, int], *, cell_px: int, registration: Registration, blur_px: Tensor
+) -> float:
+    """How far registration, blur and diffraction can move light beyond the nominal shadow, in sensor pixels."""
+    values = (registration.shift_px, registration.rotation_rad, registration.scale, blur_px)
+    shift, rotation, scale, blur = (value.detach().double() for value in values)
+    half = max(settings.shadow_shape_px(panel_px, cell_px)) / 2
+    turn = abs(math.sin(float(rotation))) + abs(1 - math.cos(float(rotation)))
+    grow = max(0.0, float(scale) - 1)
+    return float(shift.abs().max()) + half * (turn + grow) + BLUR_KEPT_SIGMA * float(blur) + _diffraction_px(settings)
+
+
+def _diffraction_px(settings: TwinSettings) -> float:
+    optics = settings.optics
+    if optics.model == "shadow":
+        return 0.0
+    reach_m = diffraction_reach_m(
+        optics.mask_pitch_m,
+        gap_m=optics.gap_m,
+        scene_distance_m=optics.scene_distance_m,
+        wavelength_m=max(settings.wavelengths_m),
+    )
+    return reach_m / settings.sensor.pitch_m
