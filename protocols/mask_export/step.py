@@ -14,7 +14,7 @@ from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Source, Step, StepContext, StepResult, StepSetting
 from protocols.mask_export.export import MANIFEST_FILE, MaskFiles, export_mask
 
-BYTES_PER_CELL = 200
+BYTES_PER_CELL = 100
 """Of GDSII and SVG together, when no two cells can be joined."""
 
 

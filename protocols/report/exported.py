@@ -63,7 +63,7 @@ def _row(made: Made, told: dict[str, Any], file: dict[str, Any]) -> list[str]:
         else " × ".join(f"{1e3 * side:.6g}" for side in told["size_m"]) + " mm"
     )
     return [
-        "/".join(made.instance.key.split("/")[1:]) or made.instance.key,
+        made.instance.key,
         file["file"],
         "SLM" if panel else f"{1e6 * told['pitch_m']:.6g} µm",
         size,

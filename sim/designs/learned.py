@@ -62,6 +62,10 @@ class Learned(DesignSettings):
     rate: Annotated[float, Gt(0), Le(1)] = 0.03
     """Learning rate of theta."""
 
+    move_from: Annotated[float, Ge(0), Le(1)] = 0.0
+    """Share of the training before which the mask stands still, so that a network that knows nothing cannot push it.
+    With little light, moving at once opens the mask too far."""
+
     freeze_from: Annotated[float, Ge(0), Le(1)] = 0.75
     """Share of the training after which the mask stands still while the network goes on; 0 keeps it at its start."""
 
@@ -128,9 +132,9 @@ class LearnedMask(CameraDesign):
         return hard_step(self.theta, surrogate=learned.surrogate, steepness=steepness)
 
     def anneal(self, progress: float) -> None:
-        """Sets the slope; freezes theta once `progress` reaches `freeze_from`, and frees it before."""
+        """Sets the slope; lets theta move while `progress` is within `move_from`..`freeze_from`."""
         learned = self.learned
-        self.theta.requires_grad_(progress < learned.freeze_from)
+        self.theta.requires_grad_(learned.move_from <= progress < learned.freeze_from)
         if learned.slope_end is not None and learned.freeze_from > 0:
             share = min(progress / learned.freeze_from, 1.0)
             self.steepness.fill_(learned.slope * (learned.slope_end / learned.slope) ** share)

@@ -95,7 +95,7 @@ class _Convolution(torch.autograd.Function):
 
     Autograd through `rfft2` and `irfft2` takes 10 to 30 % longer, since it inverts by a full complex transform. Here
     the spectra of the forward pass are kept, and those of a shared PSF are summed before the one inverse transform.
-    The gradient of a directly convolved PSF also goes by Fourier: conv2d takes 3 to 8 times longer for it.
+    The gradient of a directly convolved PSF also goes by Fourier: conv2d takes 2 to 10 times longer for it.
     """
 
     @staticmethod

@@ -159,7 +159,7 @@ def test_no_text_of_a_figure_is_cut_off_or_covers_another(monkeypatch: pytest.Mo
     caught: list[Figure] = []
     monkeypatch.setattr("protocols.report.figures._saved", lambda figure, *_: caught.append(figure) or b"")
     mask = np.eye(8)
-    views = [CameraView(name, mask, mask * 255, mask, mask, 0.8, 0.8, 0.8) for name in ("pinhole", "a long name")]
+    views = [CameraView(f"design {i}", mask, mask * 255, mask, 4000 * mask, 0.8, 0.8, 0.8) for i in range(5)]
     square = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], dtype=float)
     dots = [Dot(f"design {i}", "simulated", "simulated", 0.5, 0.4, 0.6, (0.45, 0.55)) for i in range(6)]
     curves = [Curve("train", f"design {i}", s, "loss (nats)", [1, 2], [1.0, 0.5]) for i in range(6) for s in range(3)]

@@ -191,3 +191,12 @@ def test_straight_through_moves_every_cell_alike():
     design = Learned(surrogate="straight-through").build(MASK, 0)
     design.mask().sum().backward()
     assert bool((design.theta.grad == 1).all())
+
+
+def test_a_mask_stands_still_until_it_is_told_to_move():
+    design = Learned(move_from=0.3).build(MASK, 0)
+    moves = []
+    for progress in (0.0, 0.29, 0.3, 0.74, 0.75):
+        design.anneal(progress)
+        moves.append(design.mask().requires_grad)
+    assert moves == [False, False, True, True, False]

@@ -6,7 +6,6 @@ import pytest
 
 from tests.sim.optics import cases_core, cases_wave, contract
 
-
 CASES = [*cases_core.CASES, *cases_wave.CASES]
 
 NOT_AN_OPTIC: dict[str, str] = {}
