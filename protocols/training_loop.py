@@ -64,6 +64,13 @@ class Schedule:
         return torch.from_numpy(order[place * self.batch : (place + 1) * self.batch])
 
 
+def _seed_dropout(seed: int) -> None:
+    """As `torch.manual_seed`, which keeps a stack trace of every call where CUDA was not used yet: 0.7 ms a step."""
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
+
+
 @lru_cache(maxsize=1)
 def _order_of(seed: int, epoch: int, items: int) -> np.ndarray:
     return np.random.default_rng(stream_seed(seed, "order", epoch)).permutation(items)
@@ -116,7 +123,7 @@ def run_loop(
     saved_at = time.monotonic()
     for step in range(start, schedule.steps):
         generator = torch.Generator().manual_seed(stream_seed(schedule.seed, "step", step))
-        torch.manual_seed(stream_seed(schedule.seed, "dropout", step))
+        _seed_dropout(stream_seed(schedule.seed, "dropout", step))
         indices = schedule.batch_of(step)
         loss, right = one_step(step, indices, generator)
         for optimiser in optimisers:

@@ -33,7 +33,7 @@ mask_cells: [32, 32]
 data: {type: digits}
 designs:
   disc: {type: disc}
-  learned: {type: learned}
+  learned: {type: learned, freeze_from: 1.0}    # freezing looks at all scenes once, whatever the length
 steps:
   train: {type: train, epochs: 1, augmentation: {shift_px: 3, flip: true}}
 """
