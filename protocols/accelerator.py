@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Literal
 
 from labctl.errors import BadInput
@@ -28,14 +29,26 @@ def check_accelerator(device: DeviceName, at: tuple[str | int, ...]) -> None:
 
 
 def open_fabric(device: DeviceName, precision: Precision) -> Fabric:
-    """One device, one process. On a GPU the deterministic kernels are asked for: a resumed run is bit-equal."""
+    """One device, one process. On a GPU see `ask_for_determinism`."""
     import torch
     from lightning_fabric import Fabric
 
     cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     if cuda:
-        torch.use_deterministic_algorithms(True)  # on a CPU they are deterministic with one thread
+        ask_for_determinism()
     return Fabric(accelerator="cuda" if cuda else "cpu", devices=1, precision=precision)
+
+
+def ask_for_determinism() -> None:
+    """Take the deterministic CUDA kernels where torch has them; it warns in the log where it has none.
+
+    It has none for the slope of `grid_sample` (the shadow of a mask) and of adaptive pooling, so a training that is
+    resumed on a GPU may differ in the last bits. On a CPU, with one thread, it never does.
+    """
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS refuses to be deterministic without
+    torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def generator_on(device: torch.device, seed: int) -> torch.Generator:

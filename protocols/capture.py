@@ -25,6 +25,7 @@ from protocols.fit import check_exposure, check_fit, check_instruments
 from protocols.keys import EXPOSURES_PER_STEP, first_exposure_id
 from protocols.scenes import load_scenes, scenes_of
 from protocols.splits import Split, spread
+from protocols.train import Train
 
 if TYPE_CHECKING:
     from labctl.rig import Rig
@@ -77,9 +78,10 @@ class Capture(Step):
     test: Count = "all"
 
     exposure_s: Annotated[float, Gt(0), Le(60)] | Literal["auto"] = "auto"
+    """As in the `train` that made the mask: frames of another brightness would be answered wrongly without a word."""
 
     fill: Annotated[float, Gt(0), Le(0.98)] = 0.9
-    """With `auto`: the share of full scale that a white scene reaches. As in `train`, so that both frames are alike."""
+    """With `auto`: the share of full scale that a white scene reaches. As in `train`, too."""
 
     repeats: Annotated[int, Ge(1), Le(1000)] = 1
     """Frames per scene; they are averaged when learned from."""
@@ -96,6 +98,7 @@ class Capture(Step):
         check_instruments(self.instruments, setting)
         if self.exposure_s != "auto":
             check_exposure(self.exposure_s, setting)
+        self._check_same_exposure(setting)
         if self.train == self.val == self.test == 0:
             raise BadInput("train, val and test are all 0; capture at least one scene", at=setting.at("train"))
 
@@ -137,6 +140,12 @@ class Capture(Step):
             if ledger.next_index:
                 context.log(f"goes on at frame {ledger.next_index} of {len(order.rows)}")
             if ledger.next_index < len(order.rows):
+                maker = setting.protocol.steps[self.mask.step]
+                if self.exposure_s != "auto" and isinstance(maker, Train) and maker.exposure_s == "auto":
+                    context.log(
+                        f"exposure_s is {self.exposure_s:g} s whatever the mask; step '{self.mask.step}' exposes until "
+                        f"white fills {maker.fill:g} of the sensor: before fine-tuning, accuracy holds only at that level"
+                    )
                 set_instruments(self.instruments, context.rig)
                 exposure = self._exposure(context, mask, scene_px, shape)
                 self._fill_ledger(context, ledger, order, data, mask, exposure)
@@ -218,6 +227,21 @@ class Capture(Step):
         taken = context.rig.devices().camera.configure(Exposure(exposure_s=exposure_s, roi=shape))
         write_json(path, {"exposure_s": taken.exposure_s, "how": str(self.exposure_s), "time": time.time()})
         return taken
+
+    def _check_same_exposure(self, setting: StepSetting) -> None:
+        maker = setting.protocol.steps[self.mask.step]
+        if not isinstance(maker, Train):
+            return
+        if maker.exposure_s == "auto" and self.exposure_s != "auto":
+            return  # a time found on the bench, whose light the twin need not know; `run` says what to look at
+        for name in ("exposure_s", "fill") if self.exposure_s == "auto" else ("exposure_s",):
+            here, there = getattr(self, name), getattr(maker, name)
+            if here != there:
+                raise BadInput(
+                    f"{here} here, {there} in step '{self.mask.step}': the frames would be of another brightness than "
+                    "those that the classifier learns; give both steps the same, and change the light by instruments",
+                    at=setting.at(name),
+                )
 
     def _wanted(self) -> tuple[tuple[Split, Count], ...]:
         return (Split.TRAIN, self.train), (Split.VAL, self.val), (Split.TEST, self.test)

@@ -6,22 +6,32 @@ import csv
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from labctl.durable import write_json, write_whole
 from labctl.errors import BadInput, RunFailed
 from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Source, Step, StepContext, StepResult, StepSetting
 from protocols.fit import check_captures, check_fit
-from protocols.splits import Split
+from protocols.splits import IntArray, Split
+
+if TYPE_CHECKING:
+    from protocols.data import ImageSet
+    from protocols.model_file import TrainedCamera
+    from protocols.simulation import Simulation
 
 COLUMNS = (
     "design", "rig", "stage", "seed", "accuracy", "accuracy_low", "accuracy_high", "majority", "n_test", "blurriness",
     "aperture_ratio", "light_throughput",
 )  # fmt: skip
+SEEN_FRAMES = 40
+"""Frames whose blurriness is judged; the others are answered and let go."""
+
 EVALUATION_FILE, COMPARISON_FILE = "evaluation.json", "comparison.csv"
 
 
@@ -87,51 +97,77 @@ class Evaluate(Step):
         change = camera.simulator_change(setting) if self.frames is None else None
         if change:
             context.log(f"careful: {change}; the accuracy below is not that of the trained camera: train again")
-        frames, clean, labels, ids = self._test_frames(context, data, simulation, camera)
-        predicted = camera.answers(torch.from_numpy(frames)).numpy()
-        interval = accuracy_interval([predicted == labels])
+        test = self._captured(context, camera) if self.frames else self._simulated(context, data, simulation, camera)
+        interval = accuracy_interval([test.predicted == test.labels])
         metrics: dict[str, Any] = {
             "stage": self.stage,
             "accuracy": interval.mean,
             "accuracy_low": interval.low,
             "accuracy_high": interval.high,
-            "majority": majority_baseline(data.labels[data.part(Split.TRAIN)], labels),
-            "n_test": len(labels),
-            "blurriness": blurriness(frames[:, 0]),
-            "blurriness_noise_free": None if clean is None else blurriness(clean[:, 0]),
+            "majority": majority_baseline(data.labels[data.part(Split.TRAIN)], test.labels),
+            "n_test": len(test.labels),
+            "blurriness": blurriness(test.frames[:, 0]),
+            "blurriness_noise_free": None if test.noise_free is None else blurriness(test.noise_free[:, 0]),
             "aperture_ratio": aperture_ratio(camera.mask),
             "light_throughput": light_throughput(psf, open_psf),
             "exposure": camera.exposure.exposure_s,
             "white_e": simulation.white_e(psf),
             "simulator_changed": change,
         }
-        np.savez_compressed(context.folder / "predictions.npz", label=labels, predicted=predicted, sample_id=ids)
+        np.savez_compressed(
+            context.folder / "predictions.npz",
+            label=test.labels,
+            predicted=test.predicted,
+            sample_id=test.sample_ids,
+        )
         row = {"design": setting.design, "rig": setting.rig.name, "seed": setting.seed, **metrics}
         write_json(context.folder / EVALUATION_FILE, row)
         write_comparison(context.run_folder / "artifacts")
         return StepResult({"evaluation": context.folder / EVALUATION_FILE}, metrics)
 
-    def _test_frames(self, context: StepContext, data: Any, simulation: Any, camera: Any) -> tuple[Any, Any, Any, Any]:
-        """(frames, noise-free frames or None, labels, sample ids) of the test split."""
+    def _captured(self, context: StepContext, camera: TrainedCamera) -> _Test:
         import torch
 
         from protocols.captured import labelled_frames
+
+        assert self.frames is not None
+        captured = labelled_frames(context.input(self.frames), camera.class_names)
+        rows = captured.part(Split.TEST)
+        if len(rows) == 0:
+            raise RunFailed("no test frames were captured; set `test: all` in the capture step")
+        frames = captured.frames[rows]
+        predicted = camera.answers(torch.from_numpy(frames)).numpy()
+        return _Test(predicted, captured.labels[rows], captured.sample_ids[rows], frames[:SEEN_FRAMES], None)
+
+    def _simulated(self, context: StepContext, data: ImageSet, simulation: Simulation, camera: TrainedCamera) -> _Test:
+        import torch
+
         from protocols.keys import stream_seed
         from protocols.simulation import ShownScenes
         from sim.noise import TorchDraws
 
-        if self.frames is not None:
-            captured = labelled_frames(context.input(self.frames), camera.class_names)
-            test = captured.part(Split.TEST)
-            if len(test) == 0:
-                raise RunFailed("no test frames were captured; set `test: all` in the capture step")
-            return captured.frames[test], None, captured.labels[test], captured.sample_ids[test]
-        test = data.part(Split.TEST)
-        shown = ShownScenes(simulation, data.images, test)
+        rows = data.part(Split.TEST)
+        shown = ShownScenes(simulation, data.images, rows)
         generator = torch.Generator().manual_seed(stream_seed(int(context.setting.seed or 0), "test"))
-        noisy = simulation.all_frames(shown, camera.mask, draws=TorchDraws(generator))
-        clean = simulation.all_frames(shown, camera.mask)
-        return noisy.numpy(), clean.numpy(), data.labels[test], data.sample_ids[test]
+        predicted, first = [], torch.empty(0)
+        for frames in simulation.chunks(shown, camera.mask, draws=TorchDraws(generator)):
+            predicted.append(camera.answers(frames))
+            first = first if len(first) else frames[:SEEN_FRAMES]
+        clean = simulation.all_frames(shown[:SEEN_FRAMES], camera.mask)
+        return _Test(
+            torch.cat(predicted).numpy(), data.labels[rows], data.sample_ids[rows], first.numpy(), clean.numpy()
+        )
+
+
+@dataclass(frozen=True)
+class _Test:
+    """What came of the test split. frames, noise_free: (n, 1, h, w) DN, the first SEEN_FRAMES only."""
+
+    predicted: IntArray
+    labels: IntArray
+    sample_ids: IntArray
+    frames: npt.NDArray[np.float32]
+    noise_free: npt.NDArray[np.float32] | None
 
 
 def write_comparison(artifacts: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from labctl.errors import BadInput
 from protocols.accelerator import generator_on, open_fabric
 from protocols.augmentation import augment
 from protocols.keys import stream_seed
@@ -74,7 +75,7 @@ class JointTraining:
         self.few = self.train.some(spread(len(self.train), REFIT_ITEMS))
         self.many = self.train.some(spread(len(self.train), SETTLE_ITEMS))
         self.criterion = nn.CrossEntropyLoss(label_smoothing=step.label_smoothing)
-        self.fit_normalisation(self.few if self.design.learnable else self.many)
+        self.fit_normalisation(self.few if self._moves(0) else self.many)
 
     # What the loop calls
 
@@ -126,7 +127,9 @@ class JointTraining:
         return values
 
     def settle(self) -> None:
-        """Batch statistics anew, once nothing moves any more."""
+        """Normalisation, if the mask moved to the last step, and batch statistics anew: nothing moves any more."""
+        if self._moves(self.schedule.steps - 1):
+            self.fit_normalisation(self.many)
         draws = self._draws(torch.Generator().manual_seed(stream_seed(self.seed, "settle")))
         frames = self.simulation.all_frames(self.many, self._mask_now(), draws=draws)
         settle_batch_norm(self.classifier, self.design.readout(frames).detach())
@@ -134,7 +137,14 @@ class JointTraining:
     def fit_normalisation(self, scenes: ShownScenes) -> None:
         """Mean frame and scale from noise-free frames of these scenes."""
         frames = self.simulation.all_frames(scenes, self._mask_now())
-        self.classifier.normalisation.fit(self.design.readout(frames).detach())
+        try:
+            self.classifier.normalisation.fit(self.design.readout(frames).detach())
+        except BadInput as error:
+            full_well_e = self.simulation.twin.settings.sensor.full_well_e
+            raise BadInput(
+                f"{error}; through this mask a white scene gives {self.white_e():.3g} electrons in a pixel that holds "
+                f"{full_well_e:g}"
+            ) from error
 
     def camera(self) -> TrainedCamera:
         """What was trained, on the CPU."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from labctl.durable import write_whole
 from labctl.errors import BadInput, RunFailed
 from protocols.simulation import ExposureRule
+from protocols.splits import some_of
 from sim.golden import Golden, golden_change, golden_frame
 
 if TYPE_CHECKING:
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from sim.designs.base import CameraDesign
 
 SCHEMA = "labctl.model/2"
+
+_DAMAGED = (
+    OSError, EOFError, RuntimeError, AttributeError, LookupError, TypeError, ValueError, pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)  # fmt: skip
+"""What torch raises on a file that is cut, altered, or none of its own."""
 
 
 @dataclass(frozen=True)
@@ -113,20 +120,30 @@ def load_camera(path: Path, setting: StepSetting) -> TrainedCamera:
 
 
 def check_start(path: Path, setting: StepSetting) -> None:
-    """Raise BadInput when training cannot start from the camera in `path`: other grids, classes, network or design."""
+    """Raise BadInput when training cannot start from the camera in `path`: other grids, network or design."""
     if not path.expanduser().is_file():
         raise BadInput(f"'{path}' does not exist; give the model.pt of a run (relative paths start in {Path.cwd()})")
     try:
-        load_camera(path.expanduser(), setting)
+        load_camera(path, setting)
     except RunFailed as error:
         raise BadInput(str(error)) from error
 
 
+def require_classes(path: Path, class_names: tuple[str, ...], setting: StepSetting) -> None:
+    """Raise BadInput when the camera in `path` names other classes: each output of its network stands for one."""
+    known = load_camera(path, setting).class_names
+    if known != class_names:
+        raise BadInput(
+            f"'{path}' tells {len(known)} classes apart ({some_of(known, 3)}), the data have {len(class_names)} "
+            f"({some_of(class_names, 3)}); start from a camera of the same classes in this order, or take `init` away"
+        )
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        saved: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        saved: dict[str, Any] = torch.load(path.expanduser(), weights_only=True, map_location="cpu")
         schema = saved.get("schema")
-    except (OSError, EOFError, RuntimeError, AttributeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise RunFailed(f"{path} is no trained camera, or damaged ({type(error).__name__}); train again") from error
     if schema != SCHEMA:
         raise RunFailed(f"{path} has schema {schema}; {SCHEMA} is needed; train again")

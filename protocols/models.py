@@ -34,14 +34,19 @@ class SmallResidual(Frozen):
         First weights come from torch's global generator: seed that before. In `eval` mode an answer does not depend on
         the other frames of the batch. Raises BadInput for frames under 16 px or fewer than two classes.
         """
-        if min(in_shape) < MIN_INPUT_PX:
-            raise BadInput(
-                f"frames of {in_shape[0]}x{in_shape[1]} px are too small for small-residual; at least "
-                f"{MIN_INPUT_PX} px each way are needed; use a larger scene or fewer mask cells"
-            )
-        if n_classes < 2:
-            raise BadInput(f"n_classes is {n_classes}; at least 2 are needed to decide between")
+        check_task(self.type, in_shape, n_classes)
         return ResidualNetwork(self.width, self.dropout, n_classes)
+
+
+def check_task(network: str, in_shape: tuple[int, int], n_classes: int) -> None:
+    """Raise BadInput when frames of `in_shape` are too small for three halvings, or there is nothing to decide."""
+    if min(in_shape) < MIN_INPUT_PX:
+        raise BadInput(
+            f"frames of {in_shape[0]}x{in_shape[1]} px are too small for {network}; at least {MIN_INPUT_PX} px each "
+            "way are needed; use a larger scene or fewer mask cells"
+        )
+    if n_classes < 2:
+        raise BadInput(f"n_classes is {n_classes}; at least 2 are needed to decide between")
 
 
 class Normalisation(nn.Module):
@@ -163,6 +168,7 @@ def settle_batch_norm(classifier: Classifier, frames: Tensor, *, batch: int = 64
     """
     layers = [module for module in classifier.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momenta = [layer.momentum for layer in layers]
+    classifier.eval()  # what else knows a training mode, such as dropout, must not stir the statistics
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,9 @@ from labctl.errors import BadInput
 from protocols.splits import Split, some_of
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm"})
+
+HASHED_BYTES = 2**16
+"""Of a picture whose content is compared: a whole picture of a face set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,15 @@ def stamp_of(root: Path, entry: PictureEntry) -> bytes:
     except OSError as error:
         return f"{entry.name}\0{error.strerror}\n".encode(errors="surrogateescape")
     return f"{entry.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape")
+
+
+def content_of(root: Path, entry: PictureEntry) -> bytes:
+    """sha256 of the first HASHED_BYTES of a picture; empty when it cannot be read."""
+    try:
+        with (root / entry.name).open("rb") as file:
+            return hashlib.sha256(file.read(HASHED_BYTES)).digest()
+    except OSError:
+        return b""
 
 
 def _sorted(entries: list[PictureEntry]) -> list[PictureEntry]:

@@ -7,12 +7,8 @@ from typing import Annotated, Literal, cast
 from annotated_types import Ge, Le, Lt
 from torch import Tensor, nn
 
-from labctl.errors import BadInput
 from labctl.frozen import Frozen
-from protocols.models import ResidualBlock
-
-MIN_INPUT_PX = 16
-"""Below this the three halvings leave one cell, and position is lost."""
+from protocols.models import ResidualBlock, check_task
 
 STAGES = (1, 2, 4, 8)
 """Channels of the four stages over the width; the last three halve the grid. [He et al. 2016]"""
@@ -39,13 +35,7 @@ class ResNet18(Frozen):
 
         First weights come from torch's global generator. Raises BadInput for frames under 16 px or below two classes.
         """
-        if min(in_shape) < MIN_INPUT_PX:
-            raise BadInput(
-                f"frames of {in_shape[0]}x{in_shape[1]} px are too small for resnet18; at least {MIN_INPUT_PX} px "
-                "each way are needed; use a larger scene or fewer mask cells"
-            )
-        if n_classes < 2:
-            raise BadInput(f"n_classes is {n_classes}; at least 2 are needed to decide between")
+        check_task(self.type, in_shape, n_classes)
         return ResNet18Network(self.width, self.pooled_cells, self.dropout, n_classes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -70,11 +71,16 @@ class Simulation:
         shadow: Tensor = self.twin.white_psf(mask)
         return shadow
 
-    @torch.no_grad()
+    def chunks(self, shown: Tensor | ShownScenes, mask: Tensor, *, draws: Any = None) -> Iterator[Tensor]:
+        """`frames` of CHUNK scenes after the other, without gradients: a set need not fit in memory."""
+        for start in range(0, len(shown), CHUNK):
+            with torch.no_grad():
+                frames = self.frames(shown[start : start + CHUNK], mask, draws=draws)
+            yield frames
+
     def all_frames(self, shown: Tensor | ShownScenes, mask: Tensor, *, draws: Any = None) -> Tensor:
-        """`frames` in chunks, without gradients."""
-        parts = [self.frames(shown[i : i + CHUNK], mask, draws=draws) for i in range(0, len(shown), CHUNK)]
-        return torch.cat(parts)
+        """All `chunks` as one."""
+        return torch.cat(list(self.chunks(shown, mask, draws=draws)))
 
 
 class ShownScenes:
@@ -101,8 +107,4 @@ class ShownScenes:
 
     def some(self, places: Tensor | np.ndarray) -> ShownScenes:
         """These places as scenes of their own."""
-        part = object.__new__(ShownScenes)
-        chosen = np.asarray(places)
-        part.simulation, part.images, part.rows = self.simulation, self.images, self.rows[chosen]
-        part.held = None if self.held is None else self.held[torch.from_numpy(chosen).to(self.held.device)]
-        return part
+        return ShownScenes(self.simulation, self.images, self.rows[np.asarray(places)])

@@ -15,9 +15,11 @@ from labctl.steps import Estimate, Source, Step, StepContext, StepResult, StepSe
 from protocols.accelerator import DeviceName, Precision, check_accelerator
 from protocols.augmentation import Augmentation
 from protocols.fit import check_exposure, check_fit, check_network
+from protocols.scenes import load_scenes, scenes_of
+from protocols.splits import Split
 
-SECONDS_PER_STEP = 0.035
-"""Measured for batch 32, 63x63 scenes and a 32x32 mask on one core; for estimates only."""
+SECONDS_PER_ITEM = 1.1e-3
+"""Measured for 63x63 scenes, a 32x32 mask and batches of 32 on one core; for estimates only."""
 
 
 class Train(Step):
@@ -27,7 +29,7 @@ class Train(Step):
     its own rate and when it stands still, so that the classifier can settle on what will be displayed.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     where: ClassVar[Literal["host", "child"]] = "child"
     outputs: ClassVar[Mapping[str, str]] = {"mask": "mask", "model": "model"}
     uses: ClassVar[frozenset[Source]] = frozenset({"data", "model", "design", "twin"})
@@ -63,7 +65,8 @@ class Train(Step):
     a rig with `panel.surrogate: sigmoid`. None keeps it."""
 
     init: Path | None = None
-    """A trained camera (`model.pt` of another run, same grids and classes) to start from; mask included if learned."""
+    """A trained camera (`model.pt` of another run, same grids and classes) to start from; mask and its slope included
+    if learned."""
 
     device: DeviceName = "auto"
     precision: Precision = "32-true"
@@ -75,6 +78,12 @@ class Train(Step):
         check_accelerator(self.device, setting.at("device"))
         if self.exposure_s != "auto":
             check_exposure(self.exposure_s, setting)
+        if self.panel_steepness_end is not None and setting.rig.twin.panel.surrogate != "sigmoid":
+            raise BadInput(
+                f"the panel of rig '{setting.rig.name}' is learned through {setting.rig.twin.panel.surrogate}, "
+                "which has no steepness to anneal; set twin.panel.surrogate: sigmoid in the rig, or take this away",
+                at=setting.at("panel_steepness_end"),
+            )
         if self.init is not None:
             from protocols.model_file import check_start
 
@@ -91,16 +100,21 @@ class Train(Step):
             raise BadInput(f"'{self.init}' cannot be read: {error.strerror}; give the model.pt of a run") from error
 
     def estimate(self, setting: StepSetting) -> Estimate:
-        """Compute only."""
-        items = 1000
-        return Estimate(seconds=3 + self.epochs * items / self.batch * SECONDS_PER_STEP, disk_bytes=2 * 2**20)
+        """Compute only. Looks at the data, so it is here that a camera to start from must know the same classes."""
+        data = scenes_of(setting.protocol)
+        if self.init is not None:
+            from protocols.model_file import require_classes
+
+            with concerning(*setting.at("init")):
+                require_classes(self.init, data.class_names, setting)
+        items = self.epochs * len(data.part(Split.TRAIN))
+        return Estimate(seconds=3 + items * SECONDS_PER_ITEM, disk_bytes=2 * 2**20)
 
     def run(self, context: StepContext) -> StepResult:
         """Train, or go on at the last checkpoint; writes `mask.npy` and `model.pt`."""
         from protocols import training_loop as loop
         from protocols.joint_training import JointTraining, as_saved
         from protocols.model_file import save_camera
-        from protocols.scenes import load_scenes
 
         loop.prepare_torch()
         data = load_scenes(context)

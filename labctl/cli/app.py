@@ -11,14 +11,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from labctl.errors import BadInput, ExitCode
+from labctl.errors import BadInput, ExitCode, Stopped
 
 if TYPE_CHECKING:
     from labctl.api import Run
     from labctl.protocol import RunPlan
 
+
+class _Commands(TyperGroup):
+    """Ctrl-C outside a run, as in a look at the data, ends in a word too; click's own end is silent."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        """See `click.Group.invoke`. Raises Stopped."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Stopped("stopped by the user; decoded pictures are kept, nothing else was begun") from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Design privacy-preserving cameras with the hardware in the loop.",
     no_args_is_help=True,
     add_completion=False,

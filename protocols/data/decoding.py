@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from labctl.protocol import Progress
-from protocols.data.scene_store import FileStore, Levels, MemoryStore, SceneStore, cache_folder, to_levels
+from protocols.data.scene_store import FileStore, Levels, MemoryStore, SceneStore, scenes_folder, to_levels
 from protocols.images import Crop, Encoding, UnreadablePicture, read_picture, resized
 
 IN_MEMORY_BYTES = 64 * 2**20
@@ -68,9 +68,7 @@ def decoded(decoding: Decoding) -> tuple[SceneStore, dict[int, str]]:
     if 4 * n * rows * columns <= IN_MEMORY_BYTES:
         store = _memory_of(decoding)
         return store, fill(store, decoding)
-    folder = cache_folder() / "scenes"
-    folder.mkdir(exist_ok=True)
-    store = FileStore(folder / f"{decoding.key[:32]}.scenes", decoding.key, n, decoding.scene_shape)
+    store = FileStore(scenes_folder() / f"{decoding.key[:32]}.scenes", decoding.key, n, decoding.scene_shape)
     return store, fill(store, decoding)
 
 

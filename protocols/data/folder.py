@@ -20,7 +20,7 @@ from protocols.data.image_set import ImageSet
 from protocols.data.scene_store import SceneStore
 from protocols.data.source import Fractions, Identities, ImageSource
 from protocols.images import Crop, Encoding, UnreadablePicture, check_picture_header, check_scene_shape, expanded
-from protocols.picture_tree import PictureEntry, list_pictures, stamp_of
+from protocols.picture_tree import PictureEntry, content_of, list_pictures, stamp_of
 from protocols.splits import (
     IntArray,
     SplitArray,
@@ -33,6 +33,10 @@ from protocols.splits import (
 
 HEADERS_LOOKED_AT = 100
 """Pictures whose headers `check` reads, at most one per class: a wrong folder is seen at once."""
+
+CONTENTS_HASHED = 100
+"""Pictures whose content counts besides name, size and time: unpacked archives of two versions of a set can be equal in
+these, and reading a hundred thousand files would take minutes."""
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no truth value, and settings are compared without this
@@ -63,7 +67,7 @@ class Folder(ImageSource):
     and CASIA-WebFace lie as CLASS/PICTURE; of VGG-Face2 give its train or its test folder.
 
     Each picture is decoded once, to 16 bit on the scene grid. A set that takes more than 64 MiB as float32 scenes is
-    kept in a file of `protocols.data.scene_store.cache_folder` and read from there batch by batch. One object looks at
+    kept in a file of `protocols.data.scene_store.scenes_folder` and read from there batch by batch. One object looks at
     its tree once, at first use; make another one to see what changed since.
     """
 
@@ -107,6 +111,8 @@ class Folder(ImageSource):
         stamp = hashlib.sha256()
         for entry in kept:
             stamp.update(stamp_of(root, entry))
+        for row in spread(len(kept), CONTENTS_HASHED):
+            stamp.update(content_of(root, kept[row]))
         return Survey(kept, places.astype(np.int64), stamp.digest())
 
     @cached_property
@@ -126,7 +132,8 @@ class Folder(ImageSource):
         self._usable(scene_shape, progress)
 
     def fingerprint(self) -> str:
-        """Changes with the settings and with the name, size or modification time of any picture that is used."""
+        """Changes with the settings, with the name, size or modification time of any picture that is used, and with the
+        content of CONTENTS_HASHED of them."""
         return self._digest([self.survey.stamp, self.survey.places.tobytes()])
 
     def load(self, scene_shape: tuple[int, int]) -> ImageSet:

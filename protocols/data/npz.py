@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -65,8 +66,8 @@ class Npz(ImageSource):
         """Changes with the settings and with any byte of the file."""
         path = existing_file(self.path)
         try:
-            with path.open("rb") as file:
-                return self._digest([hashlib.file_digest(file, "sha256").digest()])
+            status = path.stat()
+            return self._digest([_content_hash(path, status.st_size, status.st_mtime_ns)])
         except OSError as error:
             raise BadInput(f"npz file '{path}' cannot be read: {error.strerror}; check its permissions") from error
 
@@ -132,3 +133,10 @@ class Npz(ImageSource):
         labels, part = labels.reshape(-1).astype(np.int64), split[rows].astype(np.uint8)
         require_train_and_test(labels, part, names, self._what)
         return rows, labels, part, names
+
+
+@lru_cache(maxsize=1)
+def _content_hash(path: Path, size: int, mtime_ns: int) -> bytes:
+    """sha256 of a file; every step of a plan asks for it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

@@ -236,18 +236,18 @@ class StoredPictures:
         return scenes.reshape(*picked.shape, 1, *self._store.scene_shape)
 
 
-def cache_folder() -> Path:
-    """The folder named by LABCTL_CACHE, else the user's cache folder. Created when absent.
+def scenes_folder() -> Path:
+    """`scenes` in the folder named by LABCTL_CACHE, else in the user's cache folder. Created when absent.
 
     What lies in it can be removed at any time while no run reads it; it is made anew.
     """
     chosen = os.environ.get("LABCTL_CACHE")
     if chosen:
-        folder = Path(chosen).expanduser()
+        folder = Path(chosen).expanduser() / "scenes"
     else:
         from platformdirs import user_cache_path
 
-        folder = user_cache_path("labctl")
+        folder = user_cache_path("labctl") / "scenes"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

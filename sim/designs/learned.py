@@ -53,7 +53,8 @@ class Learned(DesignSettings):
     """Radius of the blob."""
 
     start_file: Path | None = None
-    """With `start: file`: transmittance of every cell, as .npy (H, W) 0..1 or as a grey picture of H x W pixels."""
+    """With `start: file`: transmittance of every cell, as .npy (H, W) 0..1 or as a grey picture of H x W pixels. A grey
+    mask can hold sigmoid(-slope)..sigmoid(slope); what lies beyond is taken to its end."""
 
     slope: Annotated[float, Gt(0), Le(100)] = 4.0
     slope_end: Annotated[float, Gt(0), Le(1000)] | None = None
@@ -76,6 +77,15 @@ class Learned(DesignSettings):
     def _start_and_file_agree(self) -> Self:
         if (self.start == "file") != (self.start_file is not None):
             raise ValueError("`start: file` and `start_file: PATH` go together; give both or neither")
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_time_to_move(self) -> Self:
+        if self.freeze_from > 0 and self.move_from >= self.freeze_from:
+            raise ValueError(
+                f"move_from is {self.move_from:g}, freeze_from {self.freeze_from:g}: the mask would never move; "
+                "let it move before it is frozen, or set freeze_from: 0 to keep it at its start"
+            )
         return self
 
     @field_validator("open_fraction")
@@ -132,11 +142,12 @@ class LearnedMask(CameraDesign):
         return hard_step(self.theta, surrogate=learned.surrogate, steepness=steepness)
 
     def anneal(self, progress: float) -> None:
-        """Sets the slope; lets theta move while `progress` is within `move_from`..`freeze_from`."""
+        """Lets theta move while `progress` is within `move_from`..`freeze_from`, and anneals the slope meanwhile."""
         learned = self.learned
         self.theta.requires_grad_(learned.move_from <= progress < learned.freeze_from)
         if learned.slope_end is not None and learned.freeze_from > 0:
-            share = min(progress / learned.freeze_from, 1.0)
+            share = (progress - learned.move_from) / (learned.freeze_from - learned.move_from)
+            share = min(max(share, 0.0), 1.0)
             self.steepness.fill_(learned.slope * (learned.slope_end / learned.slope) ** share)
 
     def _keep_limits(self) -> None:

@@ -196,6 +196,33 @@ PROTOCOL_CASES = [
         "steps:\n  capture: {exposure_s: 30.0}",
     ),
     Case(
+        "another exposure than in training",
+        "p.yaml:4:25: steps.capture.exposure_s: 0.02 here, 0.001 in step 'train': the frames would be of another "
+        "brightness than those that the classifier learns; give both steps the same",
+        "steps:\n  train: {exposure_s: 0.001}\n  capture: {exposure_s: 0.02}",
+    ),
+    Case(
+        "a fixed exposure in training alone",
+        "quickstart.yaml:LINE:COLUMN: steps.capture.exposure_s: auto here, 0.001 in step 'train': the frames would",
+        "steps:\n  train: {exposure_s: 0.001}",
+    ),
+    Case(
+        "filled to another share than in training",
+        "p.yaml:3:19: steps.capture.fill: 0.5 here, 0.9 in step 'train': the frames would be of another brightness",
+        "steps:\n  capture: {fill: 0.5}",
+    ),
+    Case(
+        "steepness of a panel that has none",
+        "p.yaml:3:32: steps.train.panel_steepness_end: the panel of rig 'sim' is learned through straight-through, "
+        "which has no steepness to anneal; set twin.panel.surrogate: sigmoid in the rig",
+        "steps:\n  train: {panel_steepness_end: 20.0}",
+    ),
+    Case(
+        "a text file as camera to start from",
+        "p.yaml:3:17: steps.train.init: p.yaml is no trained camera, or damaged",
+        "steps:\n  train: {init: p.yaml}",
+    ),
+    Case(
         "captured stage without frames",
         "p.yaml:3:21: steps.captured.stage: 'captured' needs captured frames; add `frames:",
         "steps:\n  captured: {stage: captured, frames: null}",

@@ -66,7 +66,7 @@ mask_cells: [32, 32]
 data: {type: digits}
 designs: {disc: {type: disc}}
 steps:
-  train: {type: train, epochs: 1, batch: 512}
+  train: {type: train, epochs: 1, batch: 512, exposure_s: 0.004}
   capture:
     type: capture
     mask: ${steps.train.mask}

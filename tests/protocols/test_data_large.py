@@ -128,6 +128,19 @@ def test_each_picture_is_decoded_once_for_all_looks_and_all_later_objects(tree, 
     assert len(counted) == 2 * N
 
 
+@pytest.mark.usefixtures("streamed")
+def test_each_thing_that_decides_a_scene_has_a_file_of_its_own(tree, cache):
+    for settings, shape in (({}, SCENE), ({"encoding": "srgb"}, SCENE), ({"crop": "stretch"}, SCENE), ({}, (10, 12))):
+        Folder(path=tree, **settings).load(shape)
+    Folder(path=tree, identities=2).load(SCENE)
+    os.utime(tree / "m.00" / "0.jpg", ns=(1, 1))
+    Folder(path=tree).load(SCENE)
+    assert len(list(cache.rglob("*.scenes"))) == 6
+    for settings in ({"split_seed": 4}, {"fractions": (0.5, 0, 0.5)}, {"corrupt": "skip"}, {"sizes": "any"}):
+        Folder(path=tree, **settings).load(SCENE)
+    assert len(list(cache.rglob("*.scenes"))) == 6, "how scenes are used makes no other scenes"
+
+
 def test_a_small_set_is_decoded_once_for_check_and_load(tree, counted):
     source = Folder(path=tree)
     source.check_pixels(SCENE)
@@ -143,6 +156,22 @@ def test_a_changed_picture_is_seen_by_the_next_object(tree):
     os.utime(picture, ns=(1, 1))
     after = Folder(path=tree).load(SCENE)
     assert before.images[0].max() > 0 == after.images[0].max()
+
+
+@pytest.mark.parametrize("memory", [0, 2**30])
+def test_two_versions_of_a_set_with_equal_names_sizes_and_times_are_told_apart(memory, tmp_path, streamed, monkeypatch):
+    """As two archives leave them whose times were all set to one: plain formats have equal sizes."""
+    monkeypatch.setattr(decoding, "IN_MEMORY_BYTES", memory)
+    for version, level in (("sharp", 200), ("blurred", 90)):
+        for label in "ab":
+            (tmp_path / version / label).mkdir(parents=True)
+            for number in range(4):
+                path = tmp_path / version / label / f"{number}.pgm"
+                Image.fromarray(np.full((20, 18), level, dtype=np.uint8)).save(path)
+                os.utime(path, ns=(0, 0))
+    sharp, blurred = Folder(path=tmp_path / "sharp"), Folder(path=tmp_path / "blurred")
+    assert sharp.fingerprint() != blurred.fingerprint()
+    assert sharp.load(SCENE).images[0].max() > 0.7 > blurred.load(SCENE).images[0].max()
 
 
 @pytest.mark.usefixtures("streamed")
@@ -300,7 +329,14 @@ def test_a_disk_that_fills_up_during_the_fill_is_bad_input_and_keeps_what_is_don
 
 def test_a_cache_folder_that_cannot_be_made_names_the_variable(tree, monkeypatch, streamed):
     monkeypatch.setenv("LABCTL_CACHE", str(tree / "m.00" / "0.jpg"))
-    with pytest.raises(BadInput, match=r"cache folder .*0\.jpg cannot be made: .*LABCTL_CACHE"):
+    with pytest.raises(BadInput, match=r"cache folder .*0\.jpg/scenes cannot be made: .*LABCTL_CACHE"):
+        Folder(path=tree).check_pixels(SCENE)
+
+
+def test_a_scenes_folder_that_cannot_be_made_names_the_variable(tree, cache, streamed):
+    cache.mkdir()
+    (cache / "scenes").write_text("a file stands in the way")
+    with pytest.raises(BadInput, match=r"cache folder .*scenes cannot be made: .*LABCTL_CACHE"):
         Folder(path=tree).check_pixels(SCENE)
 
 

@@ -10,13 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from labctl.config import ConfigError
 from labctl.errors import BadInput, RunFailed, Stopped
 from labctl.protocol import load_protocol, plan_run
 from labctl.rig_file import find_rig, load_rig
 from labctl.steps import StepContext
+from protocols import joint_training, scenes, simulation
+from protocols.data import decoding
 from protocols.model_file import TrainedCamera, load_camera, save_camera
+from protocols.models import Normalisation
+from protocols.scenes import scenes_of
+from protocols.simulation import ShownScenes, Simulation
 from sim import golden
 
 SMALL = """
@@ -116,6 +122,14 @@ def test_one_exposure_for_all_masks_gives_each_the_light_that_it_passes(plan, ru
     assert free["disc"] == pytest.approx(free["learned"], rel=1e-3)
 
 
+@pytest.mark.parametrize(("exposure_s", "electrons"), [(1e-5, r"0\.\d+"), (10.0, r"\S+e\+0[67]")])
+def test_an_exposure_that_leaves_no_difference_between_frames_is_named_with_its_light(exposure_s, electrons, plan, run):
+    design = "{type: pinhole}" if exposure_s < 1 else "{type: open}"
+    planned = learned(plan(f"steps.train.exposure_s={exposure_s}", f"designs.learned={design}"))
+    with pytest.raises(BadInput, match=rf"frames are the same, .* gives {electrons} electrons .* holds 10000"):
+        run(planned)
+
+
 def test_a_training_can_start_from_a_camera_of_another_run(plan, run, tmp_path):
     first = run(learned(plan("steps.train.epochs=4")), "first")
     model = tmp_path / "first" / "model.pt"
@@ -178,6 +192,13 @@ def test_a_gpu_that_is_not_there_is_refused(plan):
         plan("steps.train.device=cuda")
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.filterwarnings("ignore:.*does not have a deterministic implementation")
+def test_mask_and_classifier_learn_on_a_gpu_too(plan, run):
+    result = run(learned(plan("steps.train.device=cuda", "steps.train.epochs=3")), "gpu")
+    assert result.metrics["val_accuracy"] > 0.5
+
+
 def test_a_trained_camera_says_when_the_simulator_has_changed(plan, run, tmp_path, monkeypatch):
     planned = learned(plan())
     run(planned, "a")
@@ -209,3 +230,99 @@ def test_an_older_model_file_is_refused(plan, run, tmp_path):
                 ),
             ),
         )
+
+
+def test_a_camera_that_knows_other_classes_is_refused_before_anything_is_trained(plan, run, tmp_path):
+    run(learned(plan()), "first")
+    for person in ("ann", "bob", "cy"):
+        (tmp_path / "people" / person).mkdir(parents=True)
+        for number in range(4):
+            pixels = np.random.default_rng(number).integers(0, 255, (31, 31), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "people" / person / f"{number}.png")
+    where = f"steps.train.init={tmp_path / 'first' / 'model.pt'}"
+    people = f"data={{type: folder, path: {tmp_path / 'people'}}}"
+    with pytest.raises(
+        ConfigError, match=r"steps\.train\.init: .*tells 10 classes apart \('0', '1', '2' and 7 more\), the data have 3"
+    ):
+        plan(where, people)
+
+
+def test_ten_people_are_not_taken_for_ten_digits(plan, run, tmp_path):
+    first = learned(plan())
+    run(first, "first")
+    model = tmp_path / "first" / "model.pt"
+    camera = load_camera(model, first.setting)
+    save_camera(model, dataclasses.replace(camera, class_names=tuple(f"person {k}" for k in range(10))))
+    with pytest.raises(ConfigError, match=r"tells 10 classes apart .* start from a camera of the same classes"):
+        plan(f"steps.train.init={model}")
+
+
+def test_a_camera_to_start_from_may_lie_in_the_home_folder(plan, run, tmp_path, monkeypatch):
+    run(learned(plan()), "first")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert run(learned(plan("steps.train.init=~/first/model.pt")), "again").metrics["val_accuracy"] > 0
+
+
+@pytest.mark.parametrize("freeze_from", [0.0, 0.5, 1.0])
+def test_a_finished_camera_is_normalised_by_the_mask_it_ends_with_and_all_scenes(
+    freeze_from, plan, run, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(joint_training, "REFIT_ITEMS", 16)
+    planned = learned(plan(f"designs.learned.freeze_from={freeze_from}"))
+    run(planned, "a")
+    camera = load_camera(tmp_path / "a" / "model.pt", planned.setting)
+    twin = Simulation(planned.setting.rig, camera.exposure)
+    data = scenes_of(planned.setting.protocol)
+    frames = twin.all_frames(ShownScenes(twin, data.images, data.part("train")), camera.mask)
+    anew = Normalisation(camera.frame_shape)
+    anew.fit(frames)
+    assert torch.equal(camera.classifier.normalisation.mean_frame, anew.mean_frame)
+    assert torch.equal(camera.classifier.normalisation.std, anew.std)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["designs.learned={type: learned, binary: false, slope: 2.0, slope_end: 12.0, open_fraction: [0.05, 0.2]}"],
+        ["steps.train.panel_steepness_end=20.0", "designs.learned.open_fraction=0.1"],
+    ],
+)
+def test_annealing_and_limits_resume_to_the_same_bits(changes, plan, run, tmp_path):
+    planned = learned(plan(*changes, rig=["twin.panel.surrogate=sigmoid"]))
+    run(planned, "whole")
+    for _ in range(9):
+        with pytest.raises(Stopped):
+            run(planned, "parts", stop=True)
+    run(planned, "parts")
+    _require_equal_models(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_training_from_a_camera_on_streamed_pictures_resumes_to_the_same_bits(plan, run, tmp_path, monkeypatch):
+    draws = np.random.default_rng(0)
+    for label in "abcd":
+        (tmp_path / "tree" / label).mkdir(parents=True)
+        for number in range(40):
+            pixels = draws.integers(0, 255, (31, 31), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "tree" / label / f"{number}.png")
+    folder = f"data={{type: folder, path: {tmp_path / 'tree'}}}"
+    run(learned(plan(folder)), "first")
+    changes = (folder, "steps.train.batch=16", f"steps.train.init={tmp_path / 'first' / 'model.pt'}")
+    monkeypatch.setattr(decoding, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(simulation, "HELD_BYTES", 0)
+    scenes._loaded.cache_clear()
+    planned = learned(plan(*changes))
+    run(planned, "whole")
+    for _ in range(4):
+        with pytest.raises(Stopped):
+            run(planned, "parts", stop=True)
+    run(planned, "parts")
+    assert list((tmp_path / "cache").rglob("*.scenes")), "the pictures were streamed"
+    _require_equal_models(tmp_path / "whole", tmp_path / "parts")
+
+
+def _require_equal_models(one: Path, other: Path) -> None:
+    a, b = (torch.load(folder / "model.pt", weights_only=True) for folder in (one, other))
+    for part in ("classifier", "design"):
+        assert a[part].keys() == b[part].keys()
+        assert all(torch.equal(a[part][key], b[part][key]) for key in a[part]), part
+    assert torch.equal(a["mask"], b["mask"])

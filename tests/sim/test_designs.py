@@ -200,3 +200,20 @@ def test_a_mask_stands_still_until_it_is_told_to_move():
         design.anneal(progress)
         moves.append(design.mask().requires_grad)
     assert moves == [False, False, True, True, False]
+
+
+def test_a_grey_mask_that_stands_still_keeps_its_slope_until_it_moves():
+    design = Learned(binary=False, slope=2.0, slope_end=8.0, move_from=0.25, freeze_from=0.75).build(MASK, 0)
+    start, slopes = design.mask().detach(), []
+    for progress in (0.0, 0.2, 0.25, 0.5, 0.75, 1.0):
+        design.anneal(progress)
+        slopes.append(float(design.steepness))
+        if progress < 0.25:
+            assert torch.equal(design.mask().detach(), start)
+    assert slopes == pytest.approx([2, 2, 2, 4, 8, 8])
+
+
+def test_a_mask_that_is_frozen_before_it_may_move_is_refused():
+    with pytest.raises(ValueError, match=r"move_from is 0\.8, freeze_from 0\.75: the mask would never move; let it"):
+        Learned(move_from=0.8)
+    assert not Learned(move_from=0.8, freeze_from=0.0).build(MASK, 0).learned.freeze_from
