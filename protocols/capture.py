@@ -143,8 +143,8 @@ class Capture(Step):
                 maker = setting.protocol.steps[self.mask.step]
                 if self.exposure_s != "auto" and isinstance(maker, Train) and maker.exposure_s == "auto":
                     context.log(
-                        f"exposure_s is {self.exposure_s:g} s whatever the mask; step '{self.mask.step}' exposes until "
-                        f"white fills {maker.fill:g} of the sensor: before fine-tuning, accuracy holds only at that level"
+                        f"exposure_s is {self.exposure_s:g} s whatever the mask, step '{self.mask.step}' exposes until "
+                        f"white fills {maker.fill:g} of the sensor: until fine-tuned, accuracy holds at that level only"
                     )
                 set_instruments(self.instruments, context.rig)
                 exposure = self._exposure(context, mask, scene_px, shape)
