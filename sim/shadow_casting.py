@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,33 +41,18 @@ def cast(
         )
     optics = settings.optics
     height, width = settings.shadow_shape_px(panel_px, cell_px)
-    size_px = (height + 2 * room_px, width + 2 * room_px)
+    geometry: dict[str, Any] = {
+        "pixel_pitch_m": optics.mask_pitch_m / cell_px,
+        "sensor_pitch_m": settings.sensor.pitch_m,
+        "gap_m": optics.gap_m,
+        "scene_distance_m": optics.scene_distance_m,
+        "registration": registration,
+        "size_px": (height + 2 * room_px, width + 2 * room_px),
+        "cell_px": cell_px,
+    }
     if optics.model == "shadow":
-        shadow = shadow_psf(
-            picture,
-            pixel_pitch_m=optics.mask_pitch_m / cell_px,
-            sensor_pitch_m=settings.sensor.pitch_m,
-            gap_m=optics.gap_m,
-            scene_distance_m=optics.scene_distance_m,
-            registration=registration,
-            size_px=size_px,
-            cell_px=cell_px,
-        )
-        return gaussian_blur(shadow, blur_px)
-    colours = [
-        fresnel_psf(
-            picture,
-            pixel_pitch_m=optics.mask_pitch_m / cell_px,
-            sensor_pitch_m=settings.sensor.pitch_m,
-            gap_m=optics.gap_m,
-            scene_distance_m=optics.scene_distance_m,
-            wavelength_m=wavelength_m,
-            registration=registration,
-            size_px=size_px,
-            cell_px=cell_px,
-        )
-        for wavelength_m in settings.wavelengths_m
-    ]
+        return gaussian_blur(shadow_psf(picture, **geometry), blur_px)
+    colours = [fresnel_psf(picture, wavelength_m=wavelength_m, **geometry) for wavelength_m in settings.wavelengths_m]
     return gaussian_blur(torch.stack(colours, dim=-3) if len(colours) > 1 else colours[0], blur_px)
 
 

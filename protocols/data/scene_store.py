@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from labctl.durable import write_whole
 from labctl.errors import BadInput, RunFailed
+from labctl.state import cache_folder
 from protocols.data.image_set import Pictures
 from protocols.images import Radiance
 from protocols.splits import IntArray
@@ -237,23 +238,8 @@ class StoredPictures:
 
 
 def scenes_folder() -> Path:
-    """`scenes` in the folder named by LABCTL_CACHE, else in the user's cache folder. Created when absent.
-
-    What lies in it can be removed at any time while no run reads it; it is made anew.
-    """
-    chosen = os.environ.get("LABCTL_CACHE")
-    if chosen:
-        folder = Path(chosen).expanduser() / "scenes"
-    else:
-        from platformdirs import user_cache_path
-
-        folder = user_cache_path("labctl") / "scenes"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        text = f"cache folder {folder} cannot be made: {error.strerror or error}; name another one in LABCTL_CACHE"
-        raise BadInput(text) from error
-    return folder
+    """Where files of scenes are kept; see `labctl.state.cache_folder`."""
+    return cache_folder("scenes")
 
 
 def _no_space(path: Path, why: object) -> str:
