@@ -79,8 +79,7 @@ class Runner:
         self._interrupts.on_kill = self._kill_child
         status, reason, code = "finished", "", ExitCode.OK
         try:
-            with self._interrupts.exposed():
-                self._run_steps()
+            self._run_steps()
         except Stopped as stopped:
             status, reason, code = "stopped", self._interrupts.reason or str(stopped), ExitCode.STOPPED
         except LabctlError as error:
@@ -112,9 +111,9 @@ class Runner:
         self._write_summary("running", "")
         self._warm_child()
         if any(p.instance.step.where == "host" and p.instance.step.needs and not self._finished(p) for p in self._plan):
-            self._open_rig()  # a rig that is taken or broken is found before hours of training, not after
+            with self._interrupts.exposed():
+                self._open_rig()  # a rig that is taken or broken is found before hours of training, not after
         for planned in self._plan:
-            self._interrupts.check()
             if self._interrupts.level:
                 raise Stopped(self._interrupts.reason)
             self._run_step(planned)
@@ -145,19 +144,18 @@ class Runner:
         self._note(planned, "started", began)
         self._folder.step_folder(planned.key).mkdir(parents=True, exist_ok=True)
         try:
-            result = (
-                self._run_on_host(planned) if planned.instance.step.where == "host" else self._run_in_child(planned)
-            )
+            with self._interrupts.exposed():  # an abort ends the work of a step, never the record of how it ended
+                on_host = planned.instance.step.where == "host"
+                result = self._run_on_host(planned) if on_host else self._run_in_child(planned)
         except Stopped as stopped:
             self._note(planned, "stopped", began, text=str(stopped))
             raise
         except Exception as error:
             self._note(planned, "failed", began, text=f"{error}")
             raise
-        with self._interrupts.shield():
-            for output in result["outputs"].values():
-                sync_tree(self._folder.path / output)
-            self._note(planned, "finished", began, outputs=result["outputs"], metrics=result["metrics"])
+        for output in result["outputs"].values():
+            sync_tree(self._folder.path / output)
+        self._note(planned, "finished", began, outputs=result["outputs"], metrics=result["metrics"])
 
     def _finished(self, planned: PlannedStep) -> Entry | None:
         """The entry of a step that is done: finished under this very hash, and its outputs are there."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import labctl
 from labctl.catalogue import Catalogue
 from labctl.durable import read_lines
 from labctl.errors import BadInput
+from labctl.journal import Entry, Journal
 
 TINY = """
 extends: {quickstart}
@@ -191,3 +193,29 @@ def test_an_observer_that_fails_does_not_fail_the_run(tmp_path: Path, configs: P
     drop = {f"steps.{name}": None for name in ("display", "capture", "captured", "finetune", "finetuned")}
     run = labctl.run_protocol(protocol, out=tmp_path / "run", set=drop, observers=[Broken()])
     assert run.status == "finished"
+
+
+def test_an_abort_while_a_stop_is_being_written_down_does_not_tear_the_record(
+    tmp_path: Path, configs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second Ctrl-C comes just when the runner notes that the first one ended the step."""
+    written = Journal.write
+
+    def pressed_again(journal: Journal, entry: Entry) -> None:
+        if entry.word == "stopped":
+            signal.raise_signal(signal.SIGINT)
+        written(journal, entry)
+
+    class Presses:
+        def see(self, event: dict[str, Any]) -> None:
+            if event["kind"] == "progress" and "capture" in event["key"]:
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Journal, "write", pressed_again)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY.format(quickstart=configs / "protocols" / "quickstart.yaml"))
+    run = labctl.run_protocol(path, out=tmp_path / "run", observers=[Presses()])
+    summary = summary_of(run)
+    assert summary["status"] == "stopped"
+    assert [step["status"] for step in summary["steps"] if "capture" in step["name"]][0] == "stopped"
+    assert "started" not in {step["status"] for step in summary["steps"]}

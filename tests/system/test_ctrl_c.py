@@ -55,7 +55,8 @@ def test_ctrl_c_gives_the_prompt_back_with_a_safe_rig(
         assert not Path(f"/proc/{child}").exists(), "a child is left behind"
     if during == "capture":
         assert session.lamp() == 0.0
-        assert session.frames() % 16 == 0
+        if answer["reason"] == REASONS[1]:  # an abort may end a block anywhere
+            assert session.frames() % 16 == 0
 
 
 def test_stop_from_another_terminal_is_like_one_ctrl_c(
