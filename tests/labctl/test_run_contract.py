@@ -217,5 +217,5 @@ def test_an_abort_while_a_stop_is_being_written_down_does_not_tear_the_record(
     run = labctl.run_protocol(path, out=tmp_path / "run", observers=[Presses()])
     summary = summary_of(run)
     assert summary["status"] == "stopped"
-    assert [step["status"] for step in summary["steps"] if "capture" in step["name"]][0] == "stopped"
+    assert next(step["status"] for step in summary["steps"] if "capture" in step["name"]) == "stopped"
     assert "started" not in {step["status"] for step in summary["steps"]}
