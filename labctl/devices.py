@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -135,6 +135,9 @@ class OpenContext:
 
     world: Any = None
     """What simulated devices stand in; None on a real rig."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables that the device's child process gets beside our own. All that a virtual lab changes is in here."""
 
 
 class DeviceSettings(Frozen):

@@ -2,7 +2,8 @@
 
 A child reads one JSON line per command on its standard input and writes one JSON line per message on its
 standard output; what it prints goes to a log file. It has a session of its own, so that the terminal's Ctrl-C
-reaches only the parent, and it ends by itself when its parent is gone.
+reaches only the parent, and it ends by itself when its parent is gone. Steps run in one such child, hardware devices
+in one each; see `labctl.device_process`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,24 +30,38 @@ ABORT_GRACE_S = 0.5
 QUIT_GRACE_S = 3.0
 
 
-class Child:
-    """One supervised child process.
+class ChildDied(RunFailed):
+    """A child process ended by itself."""
 
-    Messages are mappings with an `op`: `beat`, `progress`, `metric`, `log`, `done`, `stopped`, `failed`.
+
+class Child:
+    """One supervised child process: Python, running `module`.
+
+    Messages are mappings with an `op`: `beat`, `progress`, `metric`, `log`, `done`, `stopped`, `failed`. environment:
+    variables in addition to our own. inherit: file descriptors that the child shall have under the same numbers.
     """
 
-    def __init__(self, log_path: Path) -> None:
+    def __init__(
+        self,
+        log_path: Path,
+        module: str = "labctl.child",
+        *,
+        environment: Mapping[str, str] | None = None,
+        inherit: Sequence[int] = (),
+    ) -> None:
         self.log_path = log_path
+        self.heard_s = time.monotonic()
+        """When the child last said anything, in seconds of the monotonic clock."""
         self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         with log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "labctl.child"],
+                [sys.executable, "-P", "-m", module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,
-                env=environment,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+                pass_fds=tuple(inherit),
             )
         self._reader = threading.Thread(target=self._read, name="labctl-child-reader", daemon=True)
         self._reader.start()
@@ -74,28 +89,31 @@ class Child:
 
         Raises RunFailed when the child dies or falls silent.
         """
-        last = time.monotonic()
         while True:
             try:
-                message = self._messages.get(timeout=poll_s)
-            except queue.Empty:
-                if time.monotonic() - last > SILENCE_LIMIT_S:
-                    self.kill()
-                    raise RunFailed(
-                        f"the child process {self.pid} was silent for {SILENCE_LIMIT_S:.0f} s and was killed; "
-                        f"its log is {self.log_path}; `labctl resume` goes on at the last checkpoint"
-                    ) from None
-                yield None
-                continue
-            if message is None:
-                code = self._process.wait()
+                message = self.next_message(poll_s)
+            except ChildDied as died:
+                raise RunFailed(f"{died}; `labctl resume` goes on at the last checkpoint") from None
+            if message is None and time.monotonic() - self.heard_s > SILENCE_LIMIT_S:
+                self.kill()
                 raise RunFailed(
-                    f"the child process {self.pid} died ({_death(code)}); its log is {self.log_path}; "
-                    "`labctl resume` goes on at the last checkpoint"
+                    f"the child process {self.pid} was silent for {SILENCE_LIMIT_S:.0f} s and was killed; "
+                    f"its log is {self.log_path}; `labctl resume` goes on at the last checkpoint"
                 )
-            last = time.monotonic()
-            if message.get("op") != "beat":
-                yield message
+            yield message
+
+    def next_message(self, limit_s: float) -> dict[str, Any] | None:
+        """The next message, or None when none has come within `limit_s`. Raises ChildDied."""
+        try:
+            message = self._messages.get(timeout=max(limit_s, 0.0))
+        except queue.Empty:
+            return None
+        if message is None:
+            self._messages.put(None)  # whoever asks again shall be told again
+            raise ChildDied(
+                f"the child process {self.pid} died ({_death(self._process.wait())}); its log is {self.log_path}"
+            )
+        return message
 
     def kill(self) -> None:
         """SIGKILL, at once. May be called from a signal handler, and twice."""
@@ -125,7 +143,10 @@ class Child:
         if stdout is not None:
             for line in stdout:
                 with contextlib.suppress(ValueError):
-                    self._messages.put(json.loads(line))
+                    message = json.loads(line)
+                    self.heard_s = time.monotonic()
+                    if message.get("op") != "beat":
+                        self._messages.put(message)
         self._messages.put(None)
 
 

@@ -53,7 +53,8 @@ class Rig:
                 state.mkdir(parents=True, exist_ok=True)
                 self._world = self.spec.world.make(self.spec.twin, self.spec.roads, state)
             for name in self.spec.safe_order:
-                device = self.spec.devices[name].make(OpenContext(name, self.spec.name, self._world))
+                context = OpenContext(name, self.spec.name, self._world, getattr(self._world, "environment", {}))
+                device = self.spec.devices[name].make(context)
                 try:
                     device.open()
                     self._devices[name] = device
@@ -126,6 +127,9 @@ class Rig:
         untouched = [name for name in self.spec.safe_order if name not in self._devices]
         self._open = False
         self._devices.clear()
+        if hasattr(self._world, "close"):
+            error = _within(self._world.close, self.spec.file.safe_timeout_s)
+            errors += [] if error is None else [f"world: {error}"]
         self.safe_errors = errors
         self._lock.release(safe=not errors and not untouched)
 
