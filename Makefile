@@ -10,10 +10,25 @@ VENV_PACKAGE = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
 	else echo "$(PYTHON) cannot make a virtual environment; on Debian or Ubuntu: sudo apt-get install python3-venv" >&2; \
 	exit 1; fi
 
-.PHONY: run test bench lint install clean
+# What the virtual lab stands on: X servers with two monitors, a C compiler for its camera, wx for slmPy.
+VIRTUAL_PACKAGES := xvfb xserver-xorg-core xserver-xorg-video-dummy x11-xserver-utils gcc libc6-dev python3-wxgtk4.0
+VIRTUAL_TOOLS := Xvfb Xorg xrandr gcc
+
+.PHONY: run virtual virtual-packages test bench lint install clean
 
 run: $(STAMP)
 	$(BIN)/labctl run configs/protocols/quickstart.yaml
+
+virtual: $(STAMP) virtual-packages
+	$(BIN)/labctl run configs/protocols/quickstart.yaml --rig virtual
+
+virtual-packages: $(STAMP)
+	for tool in $(VIRTUAL_TOOLS); do PATH="$$PATH:/usr/lib/xorg" command -v $$tool >/dev/null || missing=1; done; \
+	test -e /usr/lib/xorg/modules/drivers/dummy_drv.so || missing=1; test -d /usr/lib/python3/dist-packages/wx || missing=1; \
+	test -z "$$missing" || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
+	then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(VIRTUAL_PACKAGES) >/dev/null; \
+	else echo "the virtual lab needs, on Debian or Ubuntu: sudo apt-get install $(VIRTUAL_PACKAGES)" >&2; exit 1; fi
+	$(BIN)/python -m drivers.panels.link_wx
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2
@@ -33,7 +48,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "labctl needs Python 3.11 or newer: make PYTHON=python3.11")'
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) || { $(VENV_PACKAGE) && $(PYTHON) -m venv --clear $(VENV); }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[lab,dev]"
 	touch $(STAMP)
 
 clean:

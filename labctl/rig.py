@@ -139,6 +139,7 @@ class Rig:
             "name": self.spec.name,
             "hash": self.spec.content_hash,
             "simulated": self.spec.simulated,
+            "nature": self.spec.nature,
             "light_path": self.spec.file.light_path,
             "devices": {name: device.describe_device() for name, device in self._devices.items()},
             "world": None if self._world is None else self._world.truth(),

@@ -98,6 +98,19 @@ class RigSpec:
         return all(device.simulated for device in self.devices.values())
 
     @property
+    def nature(self) -> Literal["simulated", "emulated", "real"]:
+        """What a number from this rig is worth: computed, from real drivers on virtual hardware, or from a bench."""
+        if self.simulated:
+            return "simulated"
+        return "real" if self.world is None else "emulated"
+
+    @property
+    def nature_in_words(self) -> str:
+        """`nature`, loud where something would move."""
+        words = {"simulated": "simulated", "emulated": "virtual lab, real drivers", "real": "REAL HARDWARE"}
+        return words[self.nature]
+
+    @property
     def safe_order(self) -> tuple[str, ...]:
         """Names of all devices, first to be made safe first."""
         if self.file.safe_order is not None:

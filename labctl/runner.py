@@ -346,6 +346,7 @@ class Runner:
                 "name": self._plan.protocol.name,
                 "rig": self._plan.rig.name,
                 "simulated": self._plan.rig.simulated,
+                "nature": self._plan.rig.nature,
                 "status": status,
                 "reason": reason,
                 "began": self._began,

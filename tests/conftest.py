@@ -8,7 +8,21 @@ from pathlib import Path
 
 import pytest
 
+REQUIRED = frozenset(os.environ.get("LABCTL_REQUIRE", "").split())
+"""Markers of tests that must not be skipped here: a skip is a failure. CI requires `virtual`."""
+
 CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Turn the skip of a test that is required here into a failure."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    required = sorted(mark.name for mark in item.iter_markers() if mark.name in REQUIRED)
+    if report.skipped and required and not hasattr(report, "wasxfail"):
+        why = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome, report.longrepr = "failed", f"required here ({', '.join(required)}), but {why}"
 
 
 @pytest.fixture(autouse=True)

@@ -78,7 +78,7 @@ def validate(protocol: ProtocolPath, rig: RigName = None, set_: Overrides = None
     """Check a protocol, its rig, its data and its references; move and write nothing."""
     plan = _prepare(protocol, rig, set_)
     count = len(plan.steps)
-    _say(f"{protocol}: fine. {count} steps on rig '{plan.rig.name}' ({_nature(plan)})")
+    _say(f"{protocol}: fine. {count} steps on rig '{plan.rig.name}' ({plan.rig.nature_in_words})")
     if as_json:
         _print_json({"valid": True, "steps": count, "rig": plan.rig.name})
 
@@ -296,10 +296,6 @@ def _signal(run: Path, number: signal.Signals, what: str) -> None:
         raise BadInput(f"run {run} is not running (status {folder.summary()['status']}); nothing to stop")
     os.kill(holder, number)
     _say(f"run {run} (process {holder}) {what}; see `labctl status {run}`")
-
-
-def _nature(plan: RunPlan) -> str:
-    return "simulated" if plan.rig.simulated else "REAL HARDWARE"
 
 
 def _say(text: str) -> None:

@@ -61,7 +61,7 @@ class LiveProgress:
         if kind == "run":
             plan = event["plan"]
             self._total = len(plan.steps)
-            nature = "simulated" if plan.rig.simulated else "REAL HARDWARE"
+            nature = plan.rig.nature_in_words
             self.console.print(
                 f"{plan.protocol.name} on rig '{plan.rig.name}' ({nature}), {self._total} steps → {event['run']}",
                 markup=False,

@@ -26,8 +26,9 @@ def show(table: Table, *, error: bool = False) -> None:
 
 def plan_table(plan: RunPlan) -> Table:
     """What a run would do."""
-    nature = "simulated" if plan.rig.simulated else "REAL HARDWARE"
-    table = Table(title=f"{plan.protocol.name} on rig '{plan.rig.name}' ({nature})", title_justify="left")
+    table = Table(
+        title=f"{plan.protocol.name} on rig '{plan.rig.name}' ({plan.rig.nature_in_words})", title_justify="left"
+    )
     for name in ("step", "type", "about", "frames", "disk", "what moves"):
         table.add_column(name, justify="right" if name in ("about", "frames", "disk") else "left")
     for step in plan:
@@ -52,6 +53,7 @@ def plan_as_json(plan: RunPlan) -> dict[str, Any]:
         "protocol": plan.protocol.name,
         "rig": plan.rig.name,
         "simulated": plan.rig.simulated,
+        "nature": plan.rig.nature,
         "seconds": sum(step.estimate.seconds for step in plan),
         "disk_bytes": plan.disk_bytes,
         "steps": [

@@ -224,6 +224,12 @@ def _between_stages(evidence: Evidence, found: Sequence[Score]) -> list[Block]:
 
 def _meaning(evidence: Evidence) -> str:
     rig, name = evidence.rig, evidence.rig.name
+    if rig.nature == "emulated":
+        return (
+            "No light was involved: “captured” was measured through the real drivers on the virtual lab of rig "
+            f"{name}, whose bench computes the light by itself and has errors that the trainer does not know. "
+            "“Simulated” is measured in the twin, the model that training uses."
+        )
     if not rig.simulated:
         return (
             f"“Simulated” is measured in the twin, the model of rig {name} that training uses. “Captured” is "

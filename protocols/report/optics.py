@@ -61,7 +61,7 @@ def camera_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
             mask_mm / roads.mask.cell_px,
             1e3 * sensor.pitch_m,
         )
-    where = f"{evidence.rig.name}{' (simulated)' if evidence.rig.simulated else ''}"
+    where = f"{evidence.rig.name}{'' if evidence.rig.nature == 'real' else f' ({evidence.rig.nature})'}"
     seed = next(iter(masks))[1]
     whites_there = any(view.white is not None for view in views.values())
     blocks: list[Block] = []

@@ -15,6 +15,13 @@ from protocols.report.optics import Pairs, camera_section, gap_section, live_sec
 from protocols.report.page import Block, Fold, Picture, Table, Text, short_name
 from protocols.report.tables import Evidence, Made
 
+NATURES = {"simulated": "simulated", "emulated": "virtual lab, real drivers", "real": "REAL"}
+FRAMES_BY = {
+    "simulated": " (computed by the simulated rig, not by a camera).",
+    "emulated": " (through the real drivers, from the bench of the virtual lab).",
+    "real": ".",
+}
+
 MAX_CLASSES = 20
 """More classes make a confusion matrix that nobody can read."""
 
@@ -126,7 +133,7 @@ def _timing(evidence: Evidence, pairs: Pairs) -> list[Block]:
         frames, spent = sum(m.row["metrics"]["frames"] for m in captures), sum(m.row["seconds"] for m in captures)
         text += (
             f" Captures kept {frames} frames at {frames / spent:.0f} frames/s, search of the exposure and writing "
-            "included" + (" (computed by the simulated rig, not by a camera)." if evidence.rig.simulated else ".")
+            "included" + FRAMES_BY[evidence.rig.nature]
         )
     return [
         Text(text),
@@ -138,7 +145,7 @@ def _provenance(evidence: Evidence, pairs: Pairs) -> list[Block]:
     summary, run = evidence.summary, evidence.run
     facts = [
         ["protocol", summary["name"], summary["protocol_hash"][:16]],
-        ["rig", summary["rig"] + (" (simulated)" if summary["simulated"] else " (REAL)"), summary["rig_hash"][:16]],
+        ["rig", f"{summary['rig']} ({NATURES[summary['nature']]})", summary["rig_hash"][:16]],
         *(
             [["data", evidence.protocol.data.type, evidence.protocol.data.fingerprint()[:16]]]
             if evidence.protocol.data

@@ -12,7 +12,7 @@ from labctl.steps import Estimate, Step, StepContext, StepResult, StepSetting
 from labctl.store import RunFolder
 from protocols.report import tables
 from protocols.report.page import FIGURES_FOLDER, Picture, Section, Text, render
-from protocols.report.sections import PARTS, Part
+from protocols.report.sections import NATURES, PARTS, Part
 from protocols.report.tables import Evidence, FramePairs, Score
 
 
@@ -90,7 +90,7 @@ def _title(evidence: Evidence) -> dict[str, Any]:
         "name": summary["name"],
         "description": evidence.protocol.file.description,
         "rig": summary["rig"],
-        "simulated": summary["simulated"],
+        "nature": NATURES[summary["nature"]],
         "status": status,
         "complete": done == total and ended in ("running", "finished"),
         "began": _moment(summary["began"]),
