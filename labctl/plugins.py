@@ -33,6 +33,9 @@ SHAPES = {
     "labctl.twins": ("build", "check_design", "frame_shape"),
     "labctl.worlds": ("make",),
     "labctl.exporters": ("export",),
+    "labctl.finders": ("__call__",),
+    "labctl.checks": ("__call__",),
+    "labctl.flashers": ("__call__",),
 }
 """What a plug-in of each group must have; docs/plug-ins.md says which class to derive it from."""
 

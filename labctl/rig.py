@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from labctl import plugins
-from labctl.clock import WallClock
-from labctl.devices import Device, OpenContext
+from labctl.clock import Clock, WallClock
+from labctl.devices import Device, Display, OpenContext
 from labctl.errors import BadInput, HardwareError
 from labctl.exposure import ExposurePlan, Frames, join_frames
-from labctl.light_path import LightPath, RigDevices
+from labctl.interlocks import InterlockGuard
+from labctl.light_path import LightPath, Retake, RigDevices
+from labctl.recording.session import RecordingSession
 from labctl.rig_file import ROLES, RigSpec
 from labctl.rig_lock import LastHolder, RigLock
 from labctl.roads import to_device_plan
 from labctl.state import state_folder
+from labctl.timing import SettleSource, settle_display
 
 
 class Rig:
@@ -34,6 +38,8 @@ class Rig:
         self._wait_s = wait_s
         self._lock = RigLock(state_folder() / "rigs", spec.name)
         self._devices: dict[str, Device] = {}
+        self._guard: InterlockGuard | None = None
+        self._settle_from: dict[str, SettleSource] = {}
         self._world: Any = None
         self._path: LightPath = plugins.load("labctl.light_paths", spec.file.light_path)()
         self._open = False
@@ -52,17 +58,25 @@ class Rig:
                 state = state_folder() / "rigs" / self.spec.name
                 state.mkdir(parents=True, exist_ok=True)
                 self._world = self.spec.world.make(self.spec.twin, self.spec.roads, state)
+            recording = self._new_recording()
             for name in self.spec.safe_order:
                 context = OpenContext(name, self.spec.name, self._world, getattr(self._world, "environment", {}))
                 device = self.spec.devices[name].make(context)
+                if recording is not None:
+                    device = recording.wrap(name, device)
                 try:
                     device.open()
                     self._devices[name] = device
+                    if self.spec.devices[name].kind == "display":
+                        self._settle_from[name] = settle_display(self.spec, name, cast(Display, device))
                     device.safe()
                 except HardwareError as error:
                     failures.append(f"{name}: {error}")
             if failures:
                 raise HardwareError(f"rig '{self.spec.name}' could not be opened: " + "; ".join(failures))
+            if self.spec.file.interlocks:
+                self._guard = InterlockGuard(self.spec.file.interlocks, self._instruments())
+                self._guard.start()
         except BaseException:
             self.close()
             raise
@@ -75,14 +89,20 @@ class Rig:
     def stream(self, plan: ExposurePlan) -> Iterator[Frames]:
         """Frame by frame, each as `Frames` of length one, in the order of the plan.
 
-        Raises BadInput when the plan does not fit the rig, HardwareError when a device fails.
+        Raises BadInput when the plan does not fit the rig, HardwareError when a device fails, InterlockError when an
+        interlock aborts it; see `labctl.interlocks`.
         """
         devices = self.devices()
         if not isinstance(plan.scenes, str):
             cells, scene_px = plan.masks.shape[-2:], plan.scenes.shape[-2:]
             self.spec.twin.check_design(cells, scene_px, self.spec.roads)
         scene_shape = None if devices.scene is None else devices.scene.shape
-        return self._path.stream(to_device_plan(plan, self.spec.roads, devices.mask.shape, scene_shape), devices)
+        device_plan = to_device_plan(plan, self.spec.roads, devices.mask.shape, scene_shape)
+        if self._guard is None:
+            return self._path.stream(device_plan, devices)
+        return self._guard.stream(
+            plan, lambda part: self._path.stream(replace(device_plan, plan=part), devices), self.safe
+        )
 
     def devices(self) -> RigDevices:
         """The opened devices by role. Raises BadInput when the rig has no mask display or no camera."""
@@ -94,10 +114,15 @@ class Rig:
             mask=by_name["mask"],
             scene=by_name.get("scene"),
             camera=by_name["camera"],
-            instruments={name: device for name, device in by_name.items() if name not in ROLES},
-            clock=WallClock() if self._world is None else self._world.clock,
+            instruments=self._instruments() if self._guard is None else self._guard.instruments,
+            clock=self._clock(),
             world=self._world,
         )
+
+    @property
+    def retakes(self) -> Sequence[Retake]:
+        """Exposures that were taken twice since the rig was opened, because the first frame was lost or doubtful."""
+        return tuple(getattr(self._path, "retakes", ()))
 
     def safe(self) -> list[str]:
         """Bring every device to its safe state in the declared order; returns what went wrong, one line per device.
@@ -105,6 +130,8 @@ class Rig:
         Each device gets `safe_timeout_s`; a device that hangs does not keep the others from being made safe.
         """
         self.safe_errors = []
+        if self._guard is not None:
+            self._guard.expect_nothing()
         for name in self.spec.safe_order:
             device = self._devices.get(name)
             if device is not None:
@@ -117,7 +144,10 @@ class Rig:
         """Make safe, close every device in the same order, let go of the lock. May be called twice."""
         if not self._open:
             return
+        if self._guard is not None:
+            self._guard.stop()
         errors = list(self.safe())
+        self._guard = None
         for name in self.spec.safe_order:
             device = self._devices.get(name)
             if device is not None:
@@ -141,9 +171,25 @@ class Rig:
             "simulated": self.spec.simulated,
             "nature": self.spec.nature,
             "light_path": self.spec.file.light_path,
+            "settle": {
+                name: {"settle_s": cast(Display, self._devices[name]).settle_s, "from": source}
+                for name, source in self._settle_from.items()
+                if name in self._devices
+            },
+            "retakes": [asdict(retake) for retake in self.retakes],
             "devices": {name: device.describe_device() for name, device in self._devices.items()},
             "world": None if self._world is None else self._world.truth(),
         }
+
+    def _instruments(self) -> dict[str, Any]:
+        return {name: device for name, device in self._devices.items() if name not in ROLES}
+
+    def _clock(self) -> Clock:
+        return WallClock() if self._world is None else cast(Clock, self._world.clock)
+
+    def _new_recording(self) -> RecordingSession | None:
+        record = self.spec.file.record
+        return None if record is None else RecordingSession(self.spec, record, self._clock())
 
     def __enter__(self) -> Self:
         return self if self._open else self.open()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +14,13 @@ from labctl import plugins
 from labctl.config import Checked, ConfigError, Problem, content_hash, load_config
 from labctl.errors import BadInput
 from labctl.frozen import Frozen
+from labctl.interlocks import Interlock
 from labctl.roads import MonitorRoad, PanelRoad, Roads
 from labctl.suggest import NAME_PATTERN, one_of
 
 if TYPE_CHECKING:
     from labctl.devices import DeviceSettings
-    from labctl.yaml_source import Located
+    from labctl.yaml_source import KeyPath, Located
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 
@@ -63,6 +64,9 @@ class RigFile(Frozen):
 
     instruments: dict[Name, dict[str, Any]] = {}
 
+    interlocks: tuple[Interlock, ...] = ()
+    """Conditions on quantities of the instruments that pause or abort exposures."""
+
     roads: RoadSettings = RoadSettings()
 
     safe_order: tuple[str, ...] | None = None
@@ -70,6 +74,9 @@ class RigFile(Frozen):
 
     safe_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
     """How long one device may take to reach its safe state."""
+
+    record: str | None = None
+    """Folder in which every opening of the rig is recorded, to be played back later; see `labctl/recording`."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +134,10 @@ class RigSpec:
 
     @cached_property
     def content_hash(self) -> str:
-        """Content hash of the whole rig."""
-        return content_hash(self.resolved())
+        """Content hash of the whole rig. A recording is no other rig, and a replay stands for the rig recorded."""
+        if isinstance(stands_for := getattr(self.world, "rig_hash", None), str):
+            return stands_for
+        return content_hash({key: value for key, value in self.resolved().items() if key != "record"})
 
     def resolved(self) -> dict[str, Any]:
         """The rig with every default filled in, as it is written to the run folder."""
@@ -233,8 +242,27 @@ def _check_whole(
         real = ", ".join(name for name, device in devices.items() if not device.simulated)
         text = f"'simulated' needs simulated devices throughout, {real} is real; use `sequenced`"
         problems.append(located.problem(("light_path",), text))
+    elif file.record is not None and file.light_path != "sequenced":
+        text = f"'{file.light_path}' asks the devices nothing that could be recorded; use `light_path: sequenced`"
+        problems.append(located.problem(("record",), text))
     if file.safe_order is not None and sorted(file.safe_order) != sorted(devices):
         problems.append(located.problem(("safe_order",), _wrong_order(file.safe_order, tuple(devices))))
+    problems += [located.problem(*wrong) for wrong in _wrong_interlocks(file.interlocks, devices)]
+
+
+def _wrong_interlocks(interlocks: Sequence[Interlock], devices: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+    instruments = [name for name in devices if name not in ROLES]
+    for index, interlock in enumerate(interlocks):
+        for key in ("quantity", "of"):
+            place = getattr(interlock, key)
+            name, _, quantity = (place or "").partition(".")
+            if place is not None and name not in instruments:
+                yield ("interlocks", index, key), f"there is no instrument '{name}'; {one_of(name, instruments)}"
+            elif place is not None and (known := devices[name].declared_quantities()) and quantity not in known:
+                yield (
+                    ("interlocks", index, key),
+                    f"'{name}' has no quantity '{quantity}'; {one_of(quantity, list(known))}",
+                )
 
 
 def _wrong_order(order: Sequence[str], devices: Sequence[str]) -> str:

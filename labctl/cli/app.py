@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from labctl.cli import bench, preflight, timing
 from labctl.errors import BadInput, ExitCode, Stopped
 
 if TYPE_CHECKING:
@@ -249,6 +250,11 @@ def schema(what: Annotated[str, typer.Argument(metavar="protocol|rig", help="Whi
     if what not in makers:
         raise BadInput(f"'{what}' has no schema; allowed are protocol and rig")
     print(json.dumps(makers[what](), indent=2))  # noqa: T201
+
+
+bench.register(app)
+preflight.register(app)
+timing.register(app)
 
 
 def _prepare(protocol: Path, rig: str | None, overrides: list[str] | None) -> RunPlan:

@@ -1,0 +1,1 @@
+"""SCPI instruments over VISA: what an instrument can do is a YAML file, how it is talked to is one driver."""
