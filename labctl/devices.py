@@ -107,6 +107,12 @@ class Quantity:
     high: float
     settable: bool = True
 
+    choices: tuple[float, ...] = ()
+    """Of a switch: the only values it takes. Empty: all from low to high."""
+
+    stays: bool = False
+    """Whether the safe state leaves it where it is: a position, where nothing shines and nothing burns."""
+
 
 @runtime_checkable
 class Instrument(Device, Protocol):

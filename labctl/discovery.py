@@ -25,14 +25,14 @@ class Discovery:
     failures: Mapping[str, str]
 
 
-def find_devices(environment: Mapping[str, str], *, limit_s: float = LIMIT_S) -> Discovery:
+def find_devices(environment: Mapping[str, str]) -> Discovery:
     """Ask all finders at once. `environment`: what a virtual lab adds to the variables of this process.
 
-    A finder that raises, or has not ended after `limit_s`, is a line in `failures` and keeps no other from its answer.
+    A finder that raises, or has not ended after LIMIT_S, is a line in `failures` and keeps no other from its answer.
     """
     findings: list[Finding] = []
     failures: dict[str, str] = {}
-    for name, outcome in _ask(FINDERS, environment, limit_s).items():
+    for name, outcome in _ask(FINDERS, environment).items():
         if isinstance(outcome, Exception):
             failures[name] = _in_words(outcome)
         else:
@@ -40,10 +40,10 @@ def find_devices(environment: Mapping[str, str], *, limit_s: float = LIMIT_S) ->
     return Discovery(tuple(findings), failures)
 
 
-def run_checks(environment: Mapping[str, str], *, limit_s: float = LIMIT_S) -> list[Check]:
-    """The checks of all drivers. One that raises, or has not ended after `limit_s`, is a problem of its own name."""
+def run_checks(environment: Mapping[str, str]) -> list[Check]:
+    """The checks of all drivers. One that raises, or has not ended after LIMIT_S, is a problem of its own name."""
     checks: list[Check] = []
-    for name, outcome in _ask(CHECKS, environment, limit_s).items():
+    for name, outcome in _ask(CHECKS, environment).items():
         if isinstance(outcome, Exception):
             todo = "see the text; `labctl devices` shows whether the driver finds anything"
             checks.append(Check(name, "problem", f"the check itself failed: {_in_words(outcome)}", todo))
@@ -60,9 +60,9 @@ def flash_monitors(environment: Mapping[str, str], seconds: float) -> dict[str, 
     return {name: _in_words(outcome) for name, outcome in outcomes.items() if isinstance(outcome, Exception)}
 
 
-def _ask(group: str, environment: Mapping[str, str], limit_s: float) -> Mapping[str, Sequence[Any] | Exception]:
+def _ask(group: str, environment: Mapping[str, str]) -> Mapping[str, Sequence[Any] | Exception]:
     whole = {**os.environ, **environment}
-    return all_within(limit_s, {name: _bound(group, name, whole) for name in plugins.names(group)})
+    return all_within(LIMIT_S, {name: _bound(group, name, whole) for name in plugins.names(group)})
 
 
 def _bound(group: str, name: str, *arguments: object) -> Callable[[], Any]:

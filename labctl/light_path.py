@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -77,8 +78,11 @@ class SequencedLightPath:
                     self._note(Retake(plan.tag(index).exposure_id, str(error)))
                     frame = self._take_again(plan, index, devices, order, error)
                 yield frame
-        finally:
-            devices.camera.disarm()
+        except BaseException:
+            with contextlib.suppress(HardwareError):  # what went wrong first says more
+                devices.camera.disarm()
+            raise
+        devices.camera.disarm()
 
     def _take(
         self, plan: DevicePlan, index: int, before: int, devices: RigDevices, order: FrameOrder, exposure_s: float
@@ -100,8 +104,8 @@ class SequencedLightPath:
             exposure_s = _arm(plan, index, devices)
             return self._take(plan, index, -1, devices, order, exposure_s)
         except HardwareError as second:
-            text = f"exposure {plan.tag(index).exposure_id} failed twice: {first}; taken again: {second}"
-            raise type(second)(text) from first
+            again = "" if str(second) == str(first) else f"; taken again: {second}"
+            raise type(second)(f"exposure {plan.tag(index).exposure_id} failed twice: {first}{again}") from first
 
     def _note(self, retake: Retake) -> None:
         self.retakes.append(retake)

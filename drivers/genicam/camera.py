@@ -52,7 +52,6 @@ class GenicamCamera:
         self._policy: Policy = "every"
         self._left = 0
         self._count = 0
-        self._previous_id: int | None = None
         self._shots: deque[Shot] = deque()
         self._foreign = 0
         self._lost = 0
@@ -74,12 +73,13 @@ class GenicamCamera:
             self.saturation_dn = self._kept.saturation_dn
 
     def safe(self) -> None:
-        """Leave the armed state."""
+        """Leave the armed state; the camera stops."""
         self.disarm()
+        self._kept.stop()
 
     def close(self) -> None:
         """Let go of the camera and end its process."""
-        self.disarm()
+        self.safe()
         self._kept.close()
         self._is_open = False
 
@@ -147,6 +147,7 @@ class GenicamCamera:
             self._await(self._shots[-1], float("inf"))
         if not self._kept.acquiring:  # a lost exposure has stopped it
             self._start_shots()
+        self._kept.compare_clocks()
         incomplete = self._kept.process.incomplete
         if self._by_software:
             self._throw_away_strays()
@@ -171,10 +172,12 @@ class GenicamCamera:
         return self._frames(frame, shot.tag)
 
     def disarm(self) -> None:
-        """See `Camera.disarm`. Ends a stream too."""
+        """See `Camera.disarm`. Ends a stream too. A camera that waits for a trigger goes on waiting."""
+        under_way = any(shot.frame is None for shot in self._shots)
         self._left = 0
         self._shots.clear()
-        self._kept.stop()
+        if under_way or self._state == "stream" or not self._by_software:
+            self._kept.stop()
         self._state = "idle"
 
     def start_stream(self, policy: Policy = "latest") -> None:
@@ -236,7 +239,7 @@ class GenicamCamera:
         """
         self._need_open()
         self._check_feature(name)
-        self.disarm()
+        self.safe()
         return self._kept.write_feature(name, value)
 
     def _need_open(self) -> None:
@@ -257,7 +260,7 @@ class GenicamCamera:
 
     def _start_shots(self) -> None:
         self._kept.start(self._by_software, "every" if self._by_software else "latest")
-        self._state, self._previous_id = "shots", None
+        self._state = "shots"
 
     def _execute_trigger(self, tag: FrameTag) -> int:
         try:
@@ -297,11 +300,10 @@ class GenicamCamera:
 
     def _assign(self, frame: Received, shot: Shot) -> None:
         if self._by_software:
-            verdict = judge_triggered(frame, shot, self._previous_id, self._kept.clock, self._kept.settled)
+            verdict = judge_triggered(frame, shot, self._kept.clock, self._kept.settled)
         else:
             verdict = judge_free(frame, shot, self._kept.clock, self._kept.settled)
             shot.due_from_ns = time.monotonic_ns()
-        self._see_id(frame)
         if verdict.kind == "own":
             shot.frame = frame
         elif verdict.kind == "foreign":
@@ -325,13 +327,8 @@ class GenicamCamera:
         raise DeviceTimeout(f"{self.name}: exposure {shot.tag.exposure_id} is lost: {why}; {state}: trigger it again")
 
     def _throw_away_strays(self) -> None:
-        while (frame := self._kept.take()) is not None:
+        while self._kept.take() is not None:
             self._foreign += 1
-            self._see_id(frame)
-
-    def _see_id(self, frame: Received) -> None:
-        if not frame.repeated:
-            self._previous_id = frame.camera_id
 
     def _frames(self, frame: Received, tag: FrameTag) -> Frames:
         taken = self._kept.taken

@@ -63,13 +63,12 @@ class CameraProcess:
             "open", limit_s, producers=paths, wanted=dict(wanted), buffers=buffers, socket_fd=self._their_fd
         )
 
-    def start(self, by_software: bool, policy: Policy, slots: int, frame_bytes: int, limit_s: float) -> dict[str, Any]:
+    def start(self, by_software: bool, policy: Policy, slots: int, frame_bytes: int, limit_s: float) -> None:
         """Start to grab into an empty ring of `slots` frames of up to `frame_bytes`."""
         if self._ring is None or self._ring.slot_bytes < frame_bytes or self._ring.slots != slots:
             self._attach_ring(slots, frame_bytes, limit_s)
-        answer = self.ask("start", limit_s, by_software=by_software, policy=policy)
+        self.ask("start", limit_s, by_software=by_software, policy=policy)
         self._not_taken = 0
-        return answer
 
     def take(self, use: Callable[[SlotFrame], Used]) -> Used | None:
         """`use` of the oldest frame not yet taken, or None. See `FrameRing.take`."""

@@ -77,23 +77,28 @@ class CameraInChild:
     def configure(
         self, pixel_format: str, window: Sequence[int], exposure_us: float | None, gain: float | None
     ) -> dict[str, Any]:
-        """Set format, window (top, left, rows, columns), exposure and gain; returns what the camera really took."""
+        """Set format, window (top, left, rows, columns), exposure and gain; returns what the camera really took.
+
+        While it grabs, format and window must be those it has already; `locked` says that the rest is locked then too.
+        """
         features = self._open_features()
-        features.write("PixelFormat", pixel_format)
-        top, left, rows, columns = window
-        for name, value in (("OffsetX", 0), ("OffsetY", 0), ("Width", columns), ("Height", rows)):
-            features.put(name, value)
-        for name, value in (("OffsetX", left), ("OffsetY", top)):
-            features.put(name, value)
+        exposures = [features.name_of(name) for name in ("ExposureTime", "Gain")]
+        if self._grabber is None:
+            features.write("PixelFormat", pixel_format)
+            top, left, rows, columns = window
+            for name, value in (("OffsetX", 0), ("OffsetY", 0), ("Width", columns), ("Height", rows)):
+                features.put(name, value)
+            for name, value in (("OffsetX", left), ("OffsetY", top)):
+                features.put(name, value)
+        elif not all(alias is None or features.writable(alias) for alias in exposures):
+            return {"locked": True}
         taken = {
             name: None if alias is None or value is None else features.write_clamped(alias, value)
-            for name, alias, value in (
-                ("exposure", features.name_of("ExposureTime"), exposure_us),
-                ("gain", features.name_of("Gain"), gain),
-            )
+            for name, alias, value in zip(("exposure", "gain"), exposures, (exposure_us, gain), strict=True)
         }
         return {
             **taken,
+            "locked": False,
             "window": [features.read_or_none(name) or 0 for name in ("OffsetY", "OffsetX", "Height", "Width")],
             "format_code": features.code("PixelFormat"),
             "dynamic_range_max": features.read_or_none("PixelDynamicRangeMax"),
@@ -104,8 +109,8 @@ class CameraInChild:
         _, descriptors, _, _ = socket.recv_fds(self._open_socket(), 1, 1)
         self._ring = FrameRing(SharedBlock.attach(descriptors[0]), slots, slot_bytes)
 
-    def start(self, by_software: bool, policy: Policy) -> dict[str, Any]:
-        """Empty the ring and start to grab; returns how the camera's clock stands to ours, where it tells."""
+    def start(self, by_software: bool, policy: Policy) -> None:
+        """Empty the ring and start to grab."""
         from drivers.genicam.features import set_trigger
         from drivers.genicam.grab import ChunkNodes, Grabber
 
@@ -113,7 +118,6 @@ class CameraInChild:
         self.stop()
         if by_software or features.has("TriggerMode"):
             set_trigger(features, by_software)
-        clock = self._latch()
         if self._ring is None:
             raise HardwareError("there is no ring to grab into")
         self._ring.clear()
@@ -122,7 +126,6 @@ class CameraInChild:
         self._grabber = Grabber(
             self._acquirer, self._ring, policy, self._chunks or ChunkNodes(), ticks_hz, self._notice
         )
-        return {"clock": clock}
 
     def stop(self) -> None:
         """Stop grabbing; fine in any state."""
@@ -137,6 +140,19 @@ class CameraInChild:
         before_ns = time.monotonic_ns()
         features.execute("TriggerSoftware")
         return {"before_ns": before_ns, "after_ns": time.monotonic_ns()}
+
+    def latch(self) -> dict[str, int]:
+        """How the camera's clock stands to ours; nothing where it does not tell."""
+        features = self._open_features()
+        command, value = features.name_of("Latch"), features.name_of("LatchValue")
+        if command is None or value is None:
+            return {}
+        before_ns = time.monotonic_ns()
+        features.execute(command)
+        after_ns = time.monotonic_ns()
+        ticks_hz = float(features.read_or_none(features.name_of("TickFrequency") or "") or 1e9)
+        camera_ns = round(int(features.read(value)) * 1e9 / ticks_hz)
+        return {"offset_ns": camera_ns - (before_ns + after_ns) // 2, "within_ns": (after_ns - before_ns + 1) // 2}
 
     def answers(self) -> dict[str, bool]:
         """Whether the camera itself, not a cache, still answers."""
@@ -234,25 +250,13 @@ class CameraInChild:
         low, high = features.limits(alias)
         return {"name": alias, "low": low, "high": high}
 
-    def _latch(self) -> dict[str, int] | None:
-        features = self._open_features()
-        command, value = features.name_of("Latch"), features.name_of("LatchValue")
-        if command is None or value is None:
-            return None
-        before_ns = time.monotonic_ns()
-        features.execute(command)
-        after_ns = time.monotonic_ns()
-        ticks_hz = float(features.read_or_none(features.name_of("TickFrequency") or "") or 1e9)
-        camera_ns = round(int(features.read(value)) * 1e9 / ticks_hz)
-        return {"offset_ns": camera_ns - (before_ns + after_ns) // 2, "within_ns": (after_ns - before_ns + 1) // 2}
-
 
 def main() -> None:
     """Serve one camera."""
     sys.setswitchinterval(SWITCH_S)
     camera = CameraInChild()
     commands = (
-        "enumerate", "open", "configure", "attach", "start", "stop", "trigger", "answers",
+        "enumerate", "open", "configure", "attach", "start", "stop", "trigger", "latch", "answers",
         "get_feature", "set_feature", "features",
     )  # fmt: skip
     serve({name: getattr(camera, name) for name in commands}, at_end=camera.close)

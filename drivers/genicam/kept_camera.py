@@ -27,6 +27,9 @@ SETTLE_LIMIT = 40
 """Frames after which a new exposure time must have taken effect."""
 
 REOPEN_PAUSE_S = 0.3
+CLOCK_S = 5.0
+"""How often the camera's clock is compared with ours."""
+
 LOOK_S = 1.0
 """How long to wait for a frame without looking whether the process still lives."""
 
@@ -54,6 +57,9 @@ class KeptCamera:
         self._in_camera: dict[str, Any] = {}
         self._proven = False
         self._why_lost = ""
+        self._mode: tuple[bool, Policy] | None = None
+        self._last_id: int | None = None
+        self._compared_s = 0.0
 
     @property
     def sensor(self) -> Sensor:
@@ -162,7 +168,7 @@ class KeptCamera:
                 return
 
     def configure(self, exposure: Exposure) -> Exposure:
-        """Set exposure, gain and region while nothing is grabbed; returns what the camera took."""
+        """Set exposure, gain and region; returns what the camera took. It stops when that is needed."""
         self.taken, self._in_camera = self.sure(lambda process: self._set(process, exposure))
         return self.taken
 
@@ -175,8 +181,15 @@ class KeptCamera:
         return taken
 
     def start(self, by_software: bool, policy: Policy) -> None:
-        """Grab into an empty ring. Afterwards every frame is exposed as configured."""
+        """Grab, if that is not yet done this way. Afterwards every frame is exposed as configured."""
         self.sure(lambda process: self._start(process, by_software, policy))
+
+    def compare_clocks(self) -> None:
+        """See how the camera's clock stands to ours, when the last look is a while ago."""
+        if time.monotonic() - self._compared_s > CLOCK_S:
+            told = self.sure(lambda process: process.ask("latch", self._settings.answer_limit_s))
+            self.clock = CameraClock(**told) if told else None
+            self._compared_s = time.monotonic()
 
     def stop(self) -> None:
         """Stop grabbing, in any state. A camera that does not stop is given up; the next use reopens it."""
@@ -191,7 +204,10 @@ class KeptCamera:
 
     def take(self) -> Received | None:
         """The next frame that came, decoded and cut to the region; None when there is none."""
-        return None if self._process is None else self._process.take(self._decoded)
+        frame = None if self._process is None else self._process.take(self._decoded)
+        if frame is not None and not frame.repeated:
+            self._last_id = frame.camera_id
+        return frame
 
     def wait(self, end_s: float) -> None:
         """Until a frame or a failure has come, or the monotonic clock reaches `end_s`, or a while has passed."""
@@ -224,14 +240,20 @@ class KeptCamera:
         rows, columns = exposure.roi or sensor.shape
         (top, height), (left, width) = covering(rows, sensor.rows), covering(columns, sensor.columns)
         window = [top, left, height, width]
-        told = process.ask(
-            "configure",
-            self._settings.answer_limit_s,
-            pixel_format=sensor.format.name,
-            window=window,
-            exposure_us=None if sensor.exposure_us is None else microseconds(exposure.exposure_s),
-            gain=None if gain is None else gain.to_camera(exposure.gain_db),
-        )
+        if self.acquiring and window != self._in_camera["window"]:
+            self.stop()
+        told = {"locked": True}
+        while told["locked"]:
+            told = process.ask(
+                "configure",
+                self._settings.answer_limit_s,
+                pixel_format=sensor.format.name,
+                window=window,
+                exposure_us=None if sensor.exposure_us is None else microseconds(exposure.exposure_s),
+                gain=None if gain is None else gain.to_camera(exposure.gain_db),
+            )
+            if told["locked"]:
+                self.stop()
         if told["window"] != window:
             raise HardwareError(
                 f"{self.name}: the camera reads the window {told['window']} (top, left, rows, columns) instead of "
@@ -247,11 +269,12 @@ class KeptCamera:
         return taken, told
 
     def _start(self, process: CameraProcess, by_software: bool, policy: Policy) -> None:
-        _, _, height, width = self._in_camera["window"]
-        frame_bytes = self.sensor.format.frame_bytes(height * width)
-        answer = process.start(by_software, policy, self._settings.slots, frame_bytes, self._settings.answer_limit_s)
-        self.clock = None if answer["clock"] is None else CameraClock(**answer["clock"])
-        self.acquiring = True
+        if not self.acquiring or self._mode != (by_software, policy):
+            self.stop()
+            _, _, height, width = self._in_camera["window"]
+            frame_bytes = self.sensor.format.frame_bytes(height * width)
+            process.start(by_software, policy, self._settings.slots, frame_bytes, self._settings.answer_limit_s)
+            self.acquiring, self._mode, self._last_id, self._compared_s = True, (by_software, policy), None, 0.0
         self._proven = self._proven or (not self.told["chunks"] and self._settings.settle_frames == 0)
         if not self._proven:
             self._settle(process, by_software)
@@ -307,6 +330,7 @@ class KeptCamera:
         return Received(
             pixels=np.ascontiguousarray(whole[top : top + rows, left : left + columns]),
             camera_id=frame.camera_id,
+            previous_id=self._last_id,
             camera_ns=0 if frame.flags & Flag.NO_CAMERA_CLOCK else frame.camera_ns,
             host_ns=frame.host_ns,
             exposure_us=frame.exposure_us,

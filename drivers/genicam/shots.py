@@ -14,6 +14,9 @@ from labctl.exposure import FrameTag
 FRAMES_IN_FLIGHT = 2
 """Frames that may still arrive in free run although their exposure began before they were asked for."""
 
+DRIFT_NS = 1_000_000
+"""What two clocks may drift apart until they are compared again; 200 ppm in 5 s."""
+
 EXPOSURE_TOLERANCE = 1e-6
 """Relative difference of two exposure times that are the same: cameras tell some of them as float32."""
 
@@ -35,10 +38,14 @@ class Settled:
 
 @dataclass(frozen=True)
 class Received:
-    """A whole frame. pixels: (h, w) DN; camera_ns: start of the exposure on the camera's clock, 0 where not known."""
+    """A whole frame. pixels: (h, w) DN; camera_ns: start of the exposure on the camera's clock, 0 where not known.
+
+    previous_id: of the frame before it, None for the first of an acquisition.
+    """
 
     pixels: npt.NDArray[np.uint16]
     camera_id: int
+    previous_id: int | None
     camera_ns: int
     host_ns: int
     exposure_us: float
@@ -76,16 +83,14 @@ def has_settled(frame: Received, settled: Settled) -> bool | None:
     return same
 
 
-def judge_triggered(
-    frame: Received, shot: Shot, previous_id: int | None, clock: CameraClock | None, settled: Settled
-) -> Verdict:
+def judge_triggered(frame: Received, shot: Shot, clock: CameraClock | None, settled: Settled) -> Verdict:
     """One trigger, one frame: the next id, begun after the trigger, exposed as set."""
     if frame.repeated:
         return Verdict("foreign", f"repeats frame id {frame.camera_id}")
-    if clock is not None and frame.camera_ns and _start_ns(frame, clock) < shot.started_ns - clock.within_ns:
+    if clock is not None and frame.camera_ns and _start_ns(frame, clock) < shot.started_ns - _doubt_ns(clock):
         return Verdict("foreign", "began before the trigger")
-    if previous_id is not None and frame.camera_id != previous_id + 1:
-        return Verdict("spoilt", f"frame id {frame.camera_id} came where {previous_id + 1} was due")
+    if frame.previous_id is not None and frame.camera_id != frame.previous_id + 1:
+        return Verdict("spoilt", f"frame id {frame.camera_id} came where {frame.previous_id + 1} was due")
     if has_settled(frame, settled) is False:
         return Verdict("spoilt", f"it was exposed for {frame.exposure_us:g} us instead of {settled.exposure_us:g} us")
     return Verdict("own")
@@ -96,7 +101,7 @@ def judge_free(frame: Received, shot: Shot, clock: CameraClock | None, settled: 
     if frame.repeated:
         return Verdict("foreign", f"repeats frame id {frame.camera_id}")
     if clock is not None and frame.camera_ns:
-        if _start_ns(frame, clock) < shot.started_ns + clock.within_ns:
+        if _start_ns(frame, clock) < shot.started_ns + _doubt_ns(clock):
             return Verdict("foreign", "began before it was asked for")
     elif shot.passed < FRAMES_IN_FLIGHT:
         return Verdict("foreign", "may have begun before it was asked for")
@@ -107,3 +112,7 @@ def judge_free(frame: Received, shot: Shot, clock: CameraClock | None, settled: 
 
 def _start_ns(frame: Received, clock: CameraClock) -> int:
     return frame.camera_ns - clock.offset_ns
+
+
+def _doubt_ns(clock: CameraClock) -> int:
+    return clock.within_ns + DRIFT_NS

@@ -29,7 +29,7 @@ from labctl.state import state_folder
 DEFAULT_SETTLE_S = 0.1
 """Six frames at 60 Hz: two until the picture leaves the graphics card, the rest for a liquid crystal of 10 to 60 ms."""
 
-OPEN_LIMIT_S = 40.0
+OPEN_LIMIT_S = 25.0
 SHOW_LIMIT_S = 5.0
 MOST_PATTERN_BYTES = 2**30
 """How much memory of the child one sequence may take."""
@@ -48,7 +48,7 @@ class PanelDisplay:
         self.settle_s = DEFAULT_SETTLE_S if settings.settle_s is None else settings.settle_s
         self.monitor: Monitor | None = None
         self._environment = dict(context.environment)
-        self._log = state_folder() / "devices" / context.rig_name / f"{context.name}.log"
+        self._log = state_folder() / "devices" / f"{context.rig_name}-{context.name}.log"
         self._process: DeviceProcess | None = None
         self._block: SharedBlock | None = None
         self._playback: PanelPlayback | None = None
@@ -102,7 +102,6 @@ class PanelDisplay:
             "model": f"{self.settings.type} window",
             "shape": list(self.shape),
             "settle_s": self.settle_s,
-            "settle_s_known": self.settings.settle_s is not None or self.settle_s != DEFAULT_SETTLE_S,
             "monitor": None if self.monitor is None else asdict(self.monitor),
             **self.settings.model_dump(mode="json", include={"blank_level", "verify", "module"}),
         }
@@ -118,7 +117,7 @@ class PanelDisplay:
     def play(self, levels: Levels, slot_s: float) -> Playback:
         """See `Display.play`. Late patterns show in the dwell times; pixels are not read back while it plays.
 
-        Proved by software timing only: 16.7 ms slots with pygame, 50 ms with slmPy.
+        Timed by software: slots of 16.7 ms and more with pygame, 50 ms and more with slmPy.
         """
         self._check(levels, (len(levels), *self.shape))
         if len(levels) == 0:

@@ -190,7 +190,7 @@ class Connection:
 
     def _named(self, error: Exception, command: str, answer: str = "") -> InstrumentError:
         """`error` of pyvisa or its transport as one of ours."""
-        said = {"resource": self.resource, "command": command}
+        said: dict[str, Any] = {"resource": self.resource, "command": command}
         where = f"{self.name}: {self.resource}, command '{command}'"
         if isinstance(error, InstrumentError):
             return error

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from drivers.visa.connection import Connection, resource_manager
@@ -61,7 +62,7 @@ def identify(resources: Iterable[str], backend: str = "@py", answer_s: float = A
         finally:
             connection.close()
 
-    _within([lambda resource=resource: ask(resource) for resource in asked], 10 * answer_s)  # type: ignore[misc]
+    _within([partial(ask, resource) for resource in asked], 10 * answer_s)
     return dict(answers)
 
 
@@ -102,9 +103,9 @@ def _is_resource(text: str) -> bool:
     return True
 
 
-def _within(works: list[object], limit_s: float) -> None:
+def _within(works: list[Callable[[], None]], limit_s: float) -> None:
     """Run all of `works` side by side for at most `limit_s`."""
-    threads = [threading.Thread(target=work, daemon=True) for work in works]  # type: ignore[arg-type]
+    threads = [threading.Thread(target=work, daemon=True) for work in works]
     for thread in threads:
         thread.start()
     until = time.monotonic() + limit_s

@@ -98,6 +98,9 @@ class QuantityEntry(Frozen):
     choices: dict[str, float] = {}
     """Of a switch: the word that the instrument takes and gives, and its value, as in `{"OFF": 0, "ON": 1}`."""
 
+    stays: bool = False
+    """The safe state leaves it where it is: a position."""
+
     tolerance: Annotated[float, Ge(0)] | None = None
     """How far the read-back may be from what was set, in `unit`; by default a thousandth of the range."""
 
@@ -185,7 +188,13 @@ class InstrumentFile(Frozen):
                 text = f"limits: {name} {low:g}..{high:g} is not within {entry.low:g}..{entry.high:g} {entry.unit}"
                 raise BadInput(f"{text}; a rig can only narrow what the instrument allows")
         return {
-            name: Quantity(entry.unit, *limits.get(name, (entry.low, entry.high)), settable=bool(entry.set))
+            name: Quantity(
+                entry.unit,
+                *limits.get(name, (entry.low, entry.high)),
+                settable=bool(entry.set),
+                choices=tuple(entry.choices.values()),
+                stays=entry.stays,
+            )
             for name, entry in self.quantities.items()
         }
 

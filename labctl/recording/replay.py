@@ -22,6 +22,9 @@ from labctl.roads import Roads
 LOOK = "read_quantity"
 """A call that moves nothing. Whoever watches a quantity while a run goes on reads it more or less often each time."""
 
+ENDING = ("safe", "close")
+"""Calls that are let through at any time, so that a replay can be ended early."""
+
 
 class ReplayClock:
     """The clock of the recording: every replayed call takes the time that it took then. See `labctl.clock.Clock`."""
@@ -43,11 +46,15 @@ class ReplayClock:
 
 
 class ReplayWorld:
-    """The session that the replayed devices of a rig belong to."""
+    """The session that the replayed devices of a rig belong to.
+
+    strayed: what was first asked otherwise than it was recorded; from then on no device answers any more.
+    """
 
     def __init__(self, folder: Path, rig_hash: str) -> None:
         self.folder = folder
         self.clock = ReplayClock()
+        self.strayed: str | None = None
         self._rig_hash = rig_hash
 
     def truth(self) -> dict[str, Any]:
@@ -83,7 +90,7 @@ class _ReplaySettings(DeviceSettings):
         reader = TapeReader(context.world.folder / context.name)
         if reader.kind != self.kind:
             raise BadInput(f"{context.name}: the recording is of a {reader.kind}, a {self.kind} is needed")
-        return _Tape(context.name, reader, context.world.clock)
+        return _Tape(context.name, reader, context.world)
 
 
 class ReplayDisplaySettings(_ReplaySettings):
@@ -122,38 +129,53 @@ class ReplayInstrumentSettings(_ReplaySettings):
 class _Tape:
     """A tape that is being played. `call` gives what was given then, and raises what was raised then."""
 
-    def __init__(self, device: str, reader: TapeReader, clock: ReplayClock) -> None:
+    def __init__(self, device: str, reader: TapeReader, world: ReplayWorld) -> None:
         self.device, self.reader = device, reader
-        self._clock = clock
+        self._world = world
         self._next = 0
         self._seen: dict[str, Call] = {}
         self._playing = threading.Lock()
 
     def call(self, name: str, *arguments: Any) -> Any:
-        """The result of the next call. Raises HardwareError when another one was made then."""
+        """The result of the next call. Raises HardwareError when another one was made then, and ever after."""
         wanted = [told(argument) for argument in arguments]
         with self._playing:
+            if name in ENDING and not self._comes(name, wanted):
+                return None
             call = self._look(wanted) if name == LOOK else self._take(name, wanted)
-            self._clock.turn_to(call.ended_s)
+            self._world.clock.turn_to(call.ended_s)
         if call.error is not None:
             raise error_named(call.error[0])(call.error[1])
         return call.result
 
+    def _comes(self, name: str, wanted: list[Any]) -> bool:
+        """Whether this call is the next one, looks left out."""
+        for call in self.reader.calls[self._next :]:
+            if call.name != LOOK:
+                return self._world.strayed is None and (call.name, call.arguments) == (name, wanted)
+        return False
+
     def _take(self, name: str, wanted: list[Any]) -> Call:
-        while self._next < len(self.reader.calls) and self.reader.calls[self._next].name == LOOK:
-            self._pass()
-        if self._next >= len(self.reader.calls):
-            raise HardwareError(
-                f"{self.device}: the recording ends after {self._next} calls; {_written(name, wanted)} is one more; "
-                "replay what was recorded, from its beginning"
-            )
-        call = self.reader.calls[self._next]
-        if (call.name, call.arguments) != (name, wanted):
-            raise HardwareError(
-                f"{self.device}: call {self._next + 1} of the recording is {_written(call.name, call.arguments)}, now "
-                f"{_written(name, wanted)} was made; replay the protocol that was recorded, on the same rig"
-            )
-        return self._pass()
+        if self._comes(name, wanted):
+            while self.reader.calls[self._next].name == LOOK:
+                self._pass()
+            return self._pass()
+        if self._world.strayed is None:
+            self._world.strayed = self._stray(name, wanted)
+        raise HardwareError(self._world.strayed)
+
+    def _stray(self, name: str, wanted: list[Any]) -> str:
+        made = _written(name, wanted)
+        for number, call in enumerate(self.reader.calls[self._next :], self._next + 1):
+            if call.name != LOOK:
+                return (
+                    f"{self.device}: call {number} of the recording is {_written(call.name, call.arguments)}, now "
+                    f"{made} was made; replay the protocol that was recorded, from its beginning"
+                )
+        return (
+            f"{self.device}: the recording ends after {len(self.reader.calls)} calls, now {made} was made; "
+            "replay no more than was recorded"
+        )
 
     def _look(self, wanted: list[Any]) -> Call:
         """The next reading of this quantity if it comes before anything else, else the last one."""

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labctl.durable import append_line, read_lines, write_json
-from labctl.errors import BadInput, HardwareError
+from labctl.errors import BadInput
 
 ABOUT_FILE, CALLS_FILE, ARRAYS_FILE = "about.json", "calls.jsonl", "arrays.bin"
 
@@ -94,12 +94,12 @@ class TapeReader:
         self._arrays = folder / ARRAYS_FILE
 
     def array(self, where: Mapping[str, Any]) -> npt.NDArray[Any]:
-        """The array that `TapeWriter.keep` put there. Raises HardwareError when the file is cut short."""
+        """The array that `TapeWriter.keep` put there. Raises BadInput when the file is cut short."""
         dtype, shape = np.dtype(where["dtype"]), tuple(where["shape"])
         count = int(np.prod(shape, dtype=np.int64))
         found = np.fromfile(self._arrays, dtype=dtype, count=count, offset=where["offset"])
         if found.size != count:
-            raise HardwareError(f"{self._arrays} is cut short: {found.size} of {count} values; record anew")
+            raise BadInput(f"{self._arrays} is cut short: {found.size} of {count} values; record anew")
         return found.reshape(shape)
 
 

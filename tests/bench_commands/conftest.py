@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from labctl import plugins
+from labctl import discovery, plugins
 from tests.bad_input.lab import CONFIGS
 from tests.bench_commands import oddlab
 
@@ -50,6 +50,17 @@ def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     _forget()
     yield
     _forget()
+
+
+@pytest.fixture
+def no_shipped_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shipped drivers are not asked what they find or check: it depends on the computer, and they have own tests."""
+    real = plugins.names
+    groups = (discovery.FINDERS, discovery.CHECKS, discovery.FLASHERS)
+    monkeypatch.setattr(
+        plugins, "names", lambda group: [n for n in real(group) if group not in groups or n.startswith("odd.")]
+    )
+    monkeypatch.setattr(discovery, "LIMIT_S", 1.0)
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from labctl import host_checks
-from labctl.discovery import CHECKS
 from labctl.host_checks import computer_checks, disk_check, write_speed
 from tests.bad_input.lab import CONFIGS, Answer, labctl
 from tests.bench_commands.conftest import last_json
@@ -21,15 +20,7 @@ QUICKSTART = str(CONFIGS / "protocols" / "quickstart.yaml")
 OF_THE_COMPUTER = ("versions", "processor", "memory", "clock", "disk")
 
 
-@pytest.fixture(autouse=True)
-def no_shipped_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the shipped drivers check of themselves depends on the computer; they have tests of their own."""
-    from labctl import plugins
-
-    real = plugins.names
-    monkeypatch.setattr(
-        plugins, "names", lambda group: [n for n in real(group) if group != CHECKS or n.startswith("odd.")]
-    )
+pytestmark = pytest.mark.usefixtures("no_shipped_driver")
 
 
 def checks(answer: Answer) -> dict[str, dict[str, Any]]:
@@ -48,7 +39,7 @@ def test_all_is_well_on_the_simulated_bench(bench: Path, lamp_power: Callable[[s
     assert "658 frames" in found["plan"]["text"]
     assert "took a frame of 10 ms" in found["camera"]["text"]
     assert "128x128 px" in found["mask"]["text"]
-    assert lamp_power("sim") == 0.0
+    assert lamp_power("as-built") == 0.0
     assert list(bench.iterdir()) == [], "the test of the disk leaves nothing behind"
 
 
@@ -210,9 +201,7 @@ def test_interlocks_are_read(interlock: str, code: int, said: str, odd: None, ri
 
 
 def test_an_interlock_that_cannot_be_read_stops_it(odd: None, rig: Callable[..., str]) -> None:
-    file = rig(
-        "instruments: {lamp: {type: odd.deaf-lamp}}\ninterlocks: [{quantity: lamp.temperature, below: 60}]"
-    )
+    file = rig("instruments: {lamp: {type: odd.deaf-lamp}}\ninterlocks: [{quantity: lamp.temperature, below: 60}]")
     answer = labctl("doctor", "--rig", file, "--json")
     assert answer.code == 4
     text = checks(answer)["interlock"]["text"]

@@ -183,7 +183,7 @@ def test_what_is_set_is_read_back_and_held_and_then_the_lamp_is_dark(
         told = json.loads(process.stdout.readline())
         assert told == {"values": {"lamp.power": 0.25}}
         assert lamp_power("sim") == 0.25, "it is told once it is so, and held from then on"
-        out, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=60)
     assert "held until 1.5 s have passed; then the rig is made safe" in err
     assert lamp_power("sim") == 0.0
 

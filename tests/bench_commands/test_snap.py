@@ -78,7 +78,9 @@ def test_the_histogram_shows_where_the_light_is(bench: Path) -> None:
     assert "█" not in bars[1][:-1]
 
 
-def test_light_is_switched_on_for_the_frame_and_off_after_it(bench: Path, lamp_power: Callable[[str], float | None]) -> None:
+def test_light_is_switched_on_for_the_frame_and_off_after_it(
+    bench: Path, lamp_power: Callable[[str], float | None]
+) -> None:
     dark = last_json(labctl("snap", "--rig", "sim", "--exposure", "0.002", "--json").out)
     lit = last_json(labctl("snap", "--rig", "sim", "--exposure", "0.002", "--with", "lamp.power=0.5", "--json").out)
     assert lit["mean_dn"] > 3 * dark["mean_dn"]
@@ -141,7 +143,9 @@ def test_without_a_rig_the_way_to_name_one_is_told(bench: Path) -> None:
 
 
 def test_a_rig_without_a_scene_monitor_says_so(bench: Path) -> None:
-    answer = labctl("snap", "--rig", "sim", "--scene", "white", "--set", "rig.scene=null", "--set", "rig.safe_order=null")
+    answer = labctl(
+        "snap", "--rig", "sim", "--scene", "white", "--set", "rig.scene=null", "--set", "rig.safe_order=null"
+    )
     assert answer.code == 2
     assert "the scene 'white' needs the device scene, which rig 'sim' does not have" in answer.err
 

@@ -83,13 +83,14 @@ def test_replayed_devices_have_the_interfaces_of_the_real_ones(tmp_path: Path) -
             dict(devices.instruments["lamp"].quantities),
         )  # fmt: skip
 
-    assert replay(tmp_path, look) == record(tmp_path, look)
+    recorded = record(tmp_path, look)
+    assert replay(tmp_path, look) == recorded
 
 
 def test_every_opening_is_a_recording_of_its_own(tmp_path: Path) -> None:
     for _ in range(3):
-        record(tmp_path, lambda rig: None)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["0001", "0002", "0003"]
+        record(tmp_path / "kept", lambda rig: None)
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["0001", "0002", "0003"]
 
 
 @pytest.mark.parametrize(
@@ -113,13 +114,21 @@ def test_other_calls_than_those_recorded_are_refused_by_number(
 
 def test_more_calls_than_were_recorded_are_refused(tmp_path: Path) -> None:
     record(tmp_path, capture)
-    with (
-        labctl.open_rig(tmp_path / "0001" / "rig.yaml") as rig,
-        pytest.raises(HardwareError, match="the recording"),
-    ):
-        rig.devices().instruments["lamp"].set_quantity("power", 0.4)
-        rig.expose(plan())
-        rig.expose(plan())
+    with labctl.open_rig(tmp_path / "0001" / "rig.yaml") as rig:
+        capture(rig)
+        with pytest.raises(HardwareError, match="of the recording is safe"):
+            rig.expose(plan())
+
+
+def test_who_has_strayed_gets_no_further_answer_and_the_rig_can_still_be_closed(tmp_path: Path) -> None:
+    record(tmp_path, capture)
+    with labctl.open_rig(tmp_path / "0001" / "rig.yaml") as rig:
+        devices = rig.devices()
+        with pytest.raises(HardwareError, match="lamp: call 3"):
+            devices.instruments["lamp"].set_quantity("power", 0.9)
+        with pytest.raises(HardwareError, match="lamp: call 3"):
+            devices.camera.configure(plan().exposure)
+    assert rig.safe_errors == []
 
 
 def test_errors_come_back_as_the_errors_that_they_were(tmp_path: Path) -> None:
@@ -139,7 +148,8 @@ def test_errors_come_back_as_the_errors_that_they_were(tmp_path: Path) -> None:
             told.append(str(caught.value))
         return told
 
-    assert replay(tmp_path, trouble) == record(tmp_path, trouble)
+    recorded = record(tmp_path, trouble)
+    assert replay(tmp_path, trouble) == recorded
 
 
 def test_a_sequence_replays_its_dwell_times(tmp_path: Path) -> None:
@@ -171,7 +181,8 @@ def test_time_passes_in_a_replay_as_it_did(tmp_path: Path) -> None:
         rig.expose(plan(5))
         return rig.devices().clock.now() - begun_s
 
-    assert replay(tmp_path, times) == pytest.approx(record(tmp_path, times), abs=1e-9)
+    recorded = record(tmp_path, times)
+    assert replay(tmp_path, times) == pytest.approx(recorded, abs=1e-9)
 
 
 def test_a_recording_without_its_folder_or_with_a_damaged_tape_says_so(tmp_path: Path) -> None:
@@ -188,7 +199,7 @@ def test_a_recording_without_its_folder_or_with_a_damaged_tape_says_so(tmp_path:
     folder = next(path for path in sorted(tmp_path.iterdir()) if path.name.isdigit())
     arrays = folder / "camera" / "arrays.bin"
     arrays.write_bytes(arrays.read_bytes()[:1000])
-    with labctl.open_rig(folder / "rig.yaml") as rig, pytest.raises(HardwareError, match="is cut short"):
+    with labctl.open_rig(folder / "rig.yaml") as rig, pytest.raises(BadInput, match="is cut short"):
         capture(rig)
 
 
@@ -213,7 +224,7 @@ def test_a_tape_is_plain_files(tmp_path: Path) -> None:
 def test_a_whole_protocol_replays_to_the_same_frames(tmp_path: Path, configs: Path) -> None:
     short = {
         "steps.train.epochs": 1, "steps.capture.train": 40, "steps.capture.val": 10, "steps.capture.test": 20,
-        "steps.finetune": None, "steps.report": None,
+        "steps.finetune": None, "steps.finetuned": None, "steps.report": None,
     }  # fmt: skip
     protocol, kept = configs / "protocols" / "quickstart.yaml", tmp_path / "kept"
     recording = {**short, "rig.light_path": "sequenced", "rig.record": str(kept)}

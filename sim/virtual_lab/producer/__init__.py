@@ -26,9 +26,9 @@ Faults, as nodes of the camera and as lines `serial name value` of the control f
 - FaultDropNext n, FaultIncompleteNext n (half filled), FaultDuplicateId n (repeats the id of the frame before it).
 - FaultLateNext ms: the next frame is handed over so much later. FaultStallSeconds s: no exposure begins or ends.
 - FaultNodeHangSeconds s: the next access to a node takes so long, and holds whatever lock its caller holds.
-- FaultLostSeconds s, FaultLost 1: the camera is gone, out of the list of cameras, and every node access is an I/O error,
-  for a time, or until the control file says FaultLost 0. An open camera stays dead until it is opened again. In the
-  control file these lines stay as long as they hold (FaultLostSeconds as FaultLostUntil), for all processes.
+- FaultLostSeconds s, FaultLost 1: the camera is gone, out of the list of cameras, and every node access is an I/O
+  error, for a time, or until the control file says FaultLost 0. An open camera stays dead until it is opened again. In
+  the control file these lines stay as long as they hold (FaultLostSeconds as FaultLostUntil), for all processes.
 
 Messages to and from the bench, over a Unix SOCK_SEQPACKET socket, one connection per open camera, all little-endian and
 packed. Hello: {"LBH1", u32 camera} -> {"LBH1", u32 status (0: well), u32 width, u32 height, u32 bits (12), u32 slots,

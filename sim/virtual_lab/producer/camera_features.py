@@ -1,4 +1,4 @@
-"""The features of the virtual cameras: one table, from which the GenApi XML and the register map of the C code are made.
+"""Features of the virtual cameras: one table, from which the GenApi XML and the register map of the C code are made.
 
 A feature is backed by one register of 64 bytes; its place in `FEATURES` is its address. Integers, enumerations,
 booleans and commands are int64, floats are float64, texts up to 63 characters; all little-endian.
@@ -93,7 +93,7 @@ FEATURES: tuple[Feature, ...] = (
     _command("DeviceReset", "DeviceControl", "Stops, and puts every feature back to its initial value."),
     _command("TimestampLatch", "DeviceControl", "Copies the camera's clock into TimestampLatchValue."),
     _reading("TimestampLatchValue", "DeviceControl", "Clock at the last TimestampLatch: CLOCK_MONOTONIC.", unit="ns"),
-    _reading("TimestampTickFrequency", "DeviceControl", "Ticks of the camera's clock.", initial=1_000_000_000, unit="Hz"),
+    _reading("TimestampTickFrequency", "DeviceControl", "Ticks of the clock.", initial=1_000_000_000, unit="Hz"),
     _reading("SensorWidth", "ImageFormatControl", "Columns of the sensor."),
     _reading("SensorHeight", "ImageFormatControl", "Rows of the sensor."),
     _reading("WidthMax", "ImageFormatControl", "Widest frame."),
@@ -108,7 +108,8 @@ FEATURES: tuple[Feature, ...] = (
     _limit("HeightLimit"),
     _limit("OffsetXLimit"),
     _limit("OffsetYLimit"),
-    _choice("PixelFormat", "ImageFormatControl", "Coding of a pixel.", PIXEL_FORMATS, PIXEL_FORMATS["Mono8"], ACQUIRING),
+    _choice("PixelFormat", "ImageFormatControl", "Coding of a pixel.", PIXEL_FORMATS, PIXEL_FORMATS["Mono8"],
+            ACQUIRING),
     _choice("AcquisitionMode", "AcquisitionControl", "How many frames follow AcquisitionStart.",
             {"Continuous": 0, "SingleFrame": 1, "MultiFrame": 2}, lock=ACQUIRING),
     Feature("AcquisitionFrameCount", "integer", "AcquisitionControl", "Frames of MultiFrame.", 1, 1, 65535, 1,
@@ -126,14 +127,15 @@ FEATURES: tuple[Feature, ...] = (
             "Off: the next exposure begins when a frame is out.", 1, high=1),
     _choice("TriggerSelector", "AcquisitionControl", "What the trigger starts.", {"FrameStart": 0}),
     _choice("TriggerMode", "AcquisitionControl", "On: one trigger, one frame.", ON_OFF),
-    _choice("TriggerSource", "AcquisitionControl", "Line0 is a socket with no cable in it.", {"Software": 0, "Line0": 1}),
+    _choice("TriggerSource", "AcquisitionControl", "Line0 is a socket without a cable.", {"Software": 0, "Line0": 1}),
     _command("TriggerSoftware", "AcquisitionControl", "Lost, and counted, while the camera is busy or stopped."),
     Feature("TriggerDelay", "float", "AcquisitionControl", "Trigger to exposure.", 0.0, 0.0, 1_000_000.0, unit="us"),
     Feature("Gain", "float", "AnalogControl", "Gain, rounded to 0.1 dB.", 0.0, 0.0, 24.0, 0.1, "dB", lock="GainAuto",
             shown="new"),
-    Feature("GainRaw", "integer", "AnalogControl", "Gain in steps of 0.1 dB.", 0, 0, 240, 1, lock="GainAuto", shown="old"),
+    Feature("GainRaw", "integer", "AnalogControl", "Gain in steps of 0.1 dB.", 0, 0, 240, 1, lock="GainAuto",
+            shown="old"),
     _choice("GainAuto", "AnalogControl", "Continuous: follows the mean of the last frame.", SWITCH),
-    Feature("BlackLevel", "float", "AnalogControl", "Level of no light, in DN of 12 bits.", 64.0, 0.0, 1023.0, 1.0, "DN"),
+    Feature("BlackLevel", "float", "AnalogControl", "Level of no light, DN of 12 bits.", 64.0, 0.0, 1023.0, 1.0, "DN"),
     Feature("GammaEnable", "boolean", "AnalogControl", "Applies Gamma.", 0, high=1, lock=ACQUIRING),
     Feature("Gamma", "float", "AnalogControl", "DN12 -> 4095 (DN12 / 4095)^Gamma, rounded.", 1.0, 0.25, 4.0,
             lock=ACQUIRING),

@@ -131,9 +131,7 @@ def test_triggers_in_a_row_wait_for_each_other_and_none_is_lost(make_camera: Mak
 
 
 @pytest.mark.parametrize("delay", [0, 1, 5])
-def test_no_frame_is_handed_out_before_a_new_exposure_time_has_reached_it(
-    make_camera: MakeCamera, delay: int
-) -> None:
+def test_no_frame_is_handed_out_before_a_new_exposure_time_has_reached_it(make_camera: MakeCamera, delay: int) -> None:
     camera = make_camera(features={"ExposurePipelineDelay": delay})
     for exposure_s in (0.001, 0.02, 0.003):
         taken = camera.configure(Exposure(exposure_s=exposure_s))
@@ -233,7 +231,14 @@ def test_when_nobody_takes_them_frames_are_refused_and_counted_and_none_is_overw
 def test_features_are_listed_read_and_written(make_camera: MakeCamera) -> None:
     camera = make_camera()
     listed = camera.features()
-    assert listed["BlackLevel"] == {"kind": "float", "writable": True, "value": 64, "low": 0, "high": 1023, "unit": "DN"}
+    assert listed["BlackLevel"] == {
+        "kind": "float",
+        "writable": True,
+        "value": 64,
+        "low": 0,
+        "high": 1023,
+        "unit": "DN",
+    }
     assert "Software" in listed["TriggerSource"]["entries"]
     assert camera.set_feature("BlackLevel", 100) == 100
     assert camera.get_feature("BlackLevel") == 100

@@ -62,7 +62,7 @@ def test_the_environment_is_all_that_a_driver_needs() -> None:
         environment = lab.environment
         assert list(Path(environment["GENICAM_GENTL64_PATH"]).glob("*.cti"))
         assert Path(environment["LABCTL_PRODUCER_FAULTS"]).is_file()
-        _, _, address, port, _ = environment["VIRTUAL_LAMP"].replace("::", " ").split(" ") + [""]
+        _, address, port, _ = environment["VIRTUAL_LAMP"].split("::")
         with socket.create_connection((address, int(port)), timeout=5) as lamp:
             lamp.sendall(b"*IDN?\n")
             assert b"," in lamp.recv(200)

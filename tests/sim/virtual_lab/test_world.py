@@ -1,4 +1,4 @@
-"""The world of a virtual rig: which errors it has, what it refuses, and how its rig file is kept in step with a lab's."""
+"""The world of a virtual rig: which errors it has, what it refuses, and its rig file beside that of a lab."""
 
 from __future__ import annotations
 

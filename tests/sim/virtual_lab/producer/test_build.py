@@ -44,7 +44,7 @@ def test_the_whole_of_gentl_1_5_is_exported_and_nothing_else(producer):
 def test_a_missing_compiler_is_named_with_what_to_install(tmp_path, monkeypatch):
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(HardwareError, match="C compiler.*apt install gcc"):
+    with pytest.raises(HardwareError, match=r"C compiler.*apt install gcc"):
         build_producer(tmp_path)
 
 

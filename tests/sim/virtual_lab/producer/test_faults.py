@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import pytest
@@ -32,7 +33,7 @@ def test_a_dropped_frame_is_a_gap_in_the_ids(camera, inject):
     ids = [camera.fetch().id]
     inject("FaultDropNext", 3)
     ids += [frame.id for frame in camera.fetch_many(15)]
-    gaps = [later - earlier - 1 for earlier, later in zip(ids, ids[1:], strict=False)]
+    gaps = [later - earlier - 1 for earlier, later in itertools.pairwise(ids)]
     assert sum(gaps) == 3
     assert camera.statistic("Dropped") == 3
 

@@ -21,7 +21,7 @@ def test_there_are_as_many_cameras_as_asked_for(make_consumer):
 def test_a_camera_that_is_open_is_in_use(make_consumer):
     consumer = make_consumer()
     consumer.open()
-    with pytest.raises(Exception, match="ResourceInUse|in use|is open"):
+    with pytest.raises(Exception, match="camera VLAB0001 is open"):
         consumer.open()
 
 
