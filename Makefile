@@ -11,8 +11,8 @@ VENV_PACKAGE = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
 	exit 1; fi
 
 # What the virtual lab stands on: X servers with two monitors, a C compiler for its camera, wx for slmPy.
-VIRTUAL_PACKAGES := xvfb xserver-xorg-core xserver-xorg-video-dummy x11-xserver-utils gcc libc6-dev python3-wxgtk4.0
-VIRTUAL_TOOLS := Xvfb Xorg xrandr gcc
+VIRTUAL_PACKAGES := xvfb xserver-xorg-core xserver-xorg-video-dummy x11-xserver-utils openbox gcc libc6-dev python3-wxgtk4.0
+VIRTUAL_TOOLS := Xvfb Xorg xrandr openbox gcc
 
 .PHONY: run virtual virtual-packages test bench lint install clean
 

@@ -57,7 +57,7 @@ def _one_frame(camera: Camera) -> str:
     features = f", {len(camera.features())} features" if isinstance(camera, HasFeatures) else ""
     return (
         f"{frame.pixels.shape[-2]}x{frame.pixels.shape[-1]} px, exposes {low:.3g}..{high:.3g} s{features}; "
-        f"took a frame of {1e3 * taken.exposure_s:.3g} ms within {1e3 * took_s:.3g} ms"
+        f"took a frame of {1e3 * taken.exposure_s:.3g} ms within {1e3 * took_s:.0f} ms"
     )
 
 

@@ -125,7 +125,7 @@ def chosen(knobs: Mapping[str, Knob], names: Sequence[str]) -> dict[str, Knob]:
 
 def turn(knobs: Mapping[str, Knob], settings: Mapping[str, str]) -> dict[str, Value]:
     """Set every knob in the order given; returns what was read back. Raises BadInput before the first one is set."""
-    found = {name: knobs[name] for name in settings if name in knobs}
+    found = {name: find_knob(knobs, name) for name in settings}
     for name, knob in found.items():
         if not knob.settable:
             raise BadInput(f"'{name}' can only be read; `labctl get` lists what can be set")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -29,7 +30,7 @@ from labctl.frozen import Frozen
 from labctl.light_path import FETCH_MARGIN_S, RigDevices
 from labctl.metering import filling_exposure
 from labctl.state import state_folder
-from labctl.step_response import Step, response_of
+from labctl.step_response import AT_REST, Step, response_of, settled_after
 
 if TYPE_CHECKING:
     from labctl.rig import Rig
@@ -46,11 +47,21 @@ LONGEST_S = 0.5
 SHORT_EXPOSURE_S = 2e-3
 """Exposures are no longer than this, even when the frames become dim: a long one smears the step."""
 
-STEPS = 8
-"""Steps in each direction."""
+STEPS = 16
+"""Steps in each direction. The first look of each comes at another delay, so that a slow camera sees all of them."""
+
+LONG_STEPS = 4
+"""Steps in each direction that are watched for the whole time. The others need not be, by then it is known how long."""
+
+ENOUGH = 4.0
+"""In settling times, how long those others are watched."""
 
 TEMPLATES = 8
 """Frames at rest from which dark, bright and their noise are known."""
+
+MARGIN, LEAST_MARGIN_S = 0.25, 5e-3
+"""What is added to the measured settling, as a share of it and at least: the next picture may be slower than those
+that were watched, and a busy computer adds milliseconds between display and camera."""
 
 FIRST_GAP_S, GROWTH = 5e-4, 1.08
 """The delays of one step grow by this factor, at first by this time, but no faster than the camera goes."""
@@ -69,7 +80,10 @@ class DisplayTiming(Frozen):
     rise_s: float
     fall_s: float
     settle_s: float
-    """Covers latency and settling to within 0.5 % of a full step, for any exposure of at least `exposure_s`."""
+    """How long to wait from the picture being on the panel to the trigger. Covers latency and settling to within 0.5 %
+    of a full step for exposures of `exposure_s` and longer, and `margin_s` beyond."""
+
+    margin_s: float
 
     settle_error_s: float
     exposure_s: float
@@ -201,11 +215,20 @@ def measure_timing(rig: Rig, *, longest_s: float = LONGEST_S, steps: int = STEPS
     cycle_s = exposure.exposure_s + camera.frame_s
     measured, traces = {}, {}
     for name, display in displays.items():
-        bench = _StepBench(devices, display, exposure, longest_s)
-        taken = [bench.step(rise, cycle_s * k / steps) for k in range(steps) for rise in (False, True)]
+        bench = _StepBench(devices, display, exposure)
+        bench.rest(longest_s)
+        taken: list[Step] = []
+        watch_s = longest_s
+        for number in range(steps):
+            if number == LONG_STEPS:
+                seen_s = max(settled_after(taken, bench.noise)) + cycle_s
+                watch_s = min(longest_s, ENOUGH * seen_s)
+            taken += [bench.step(rise, cycle_s * number / steps, watch_s) for rise in (False, True)]
         response = response_of(taken, exposure_s=exposure.exposure_s, noise=bench.noise)
+        margin_s = max(MARGIN * response.settle_s, LEAST_MARGIN_S)
         measured[name] = DisplayTiming(
-            **asdict(response),
+            **{**asdict(response), "settle_s": response.settle_s + margin_s},
+            margin_s=margin_s,
             exposure_s=exposure.exposure_s,
             noise=bench.noise,
             steps=len(taken),
@@ -220,36 +243,40 @@ def measure_timing(rig: Rig, *, longest_s: float = LONGEST_S, steps: int = STEPS
 class _StepBench:
     """One display between dark and bright, everything else as it stands. It stands at bright before and after."""
 
-    def __init__(self, devices: RigDevices, display: Display, exposure: Exposure, longest_s: float) -> None:
-        self._devices, self._display, self._exposure, self._longest_s = devices, display, exposure, longest_s
+    def __init__(self, devices: RigDevices, display: Display, exposure: Exposure) -> None:
+        self._devices, self._display, self._exposure = devices, display, exposure
+        self.noise = math.nan
+
+    def rest(self, settle_s: float) -> None:
+        """Know dark, bright and the noise of one frame, from frames taken `settle_s` after a change."""
         rest = {}
         for level in (DARK_LEVEL, BRIGHT_LEVEL):
-            display.show(_level(display, level))
-            devices.clock.sleep(longest_s)
-            rest[level] = _pictures(_burst(devices, exposure, TEMPLATES))
+            self._display.show(_level(self._display, level))
+            self._devices.clock.sleep(settle_s)
+            rest[level] = _pictures(_burst(self._devices, self._exposure, TEMPLATES))
         self._dark = rest[DARK_LEVEL].mean(axis=0)
         self._change = rest[BRIGHT_LEVEL].mean(axis=0) - self._dark
         self._power = float((self._change**2).sum())
         if self._power == 0:
             raise HardwareError(
-                f"{display.name}: dark and bright give the same frame; check that light reaches the camera "
+                f"{self._display.name}: dark and bright give the same frame; check that light reaches the camera "
                 "(lamp on, shutter open, display in view)"
             )
-        at_rest = [self._fraction(rest[level]).std(ddof=1) for level in rest]
+        at_rest = [self._fraction(pictures).std(ddof=1) for pictures in rest.values()]
         self.noise = float(np.sqrt(np.mean(np.square(at_rest))))
 
-    def step(self, rise: bool, first_s: float) -> Step:
+    def step(self, rise: bool, first_s: float, watch_s: float) -> Step:
         """Change the picture and look, first `first_s` after it is on the panel, then at growing delays."""
         clock, camera = self._devices.clock, self._devices.camera
         picture = _level(self._display, BRIGHT_LEVEL if rise else DARK_LEVEL)
         delays: list[float] = []
         frames: list[Frames] = []
         camera.configure(self._exposure)
-        camera.arm(_most_frames(self._longest_s))
+        camera.arm(_most_frames(watch_s))
         begun_s = clock.now()
         shown_s = min(max(self._display.show(picture), begun_s), clock.now())
         due_s = first_s
-        while due_s <= self._longest_s:
+        while due_s <= watch_s or len(frames) < AT_REST:
             clock.sleep(shown_s + due_s - clock.now())
             delay_s = clock.now() - shown_s
             camera.trigger(FrameTag(len(frames)))
@@ -320,9 +347,10 @@ def _burst(devices: RigDevices, exposure: Exposure, n: int) -> list[Frames]:
     return frames
 
 
-def _most_frames(longest_s: float) -> int:
-    count, delay_s = 2, 0.0
-    while delay_s <= longest_s:
+def _most_frames(watch_s: float) -> int:
+    """How many frames a step takes at most, when the camera costs no time."""
+    count, delay_s = AT_REST, 0.0
+    while delay_s <= watch_s:
         delay_s = max(delay_s * GROWTH, delay_s + FIRST_GAP_S)
         count += 1
     return count

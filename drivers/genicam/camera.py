@@ -104,6 +104,7 @@ class GenicamCamera:
                 "gain_limit_db": limit_db,
                 "settable": {"exposure": sensor.exposure_us is not None, "gain": limit_db > 0},
                 "clock": None if self.clock is None else self.clock._asdict(),
+                "pid": self._kept.pid,
             }
         return found
 
@@ -145,9 +146,9 @@ class GenicamCamera:
             raise HardwareError(f"{self.name} is not armed for another frame; call arm() with enough frames")
         if self._shots:
             self._await(self._shots[-1], float("inf"))
+        self._kept.compare_clocks()
         if not self._kept.acquiring:  # a lost exposure has stopped it
             self._start_shots()
-        self._kept.compare_clocks()
         incomplete = self._kept.process.incomplete
         if self._by_software:
             self._throw_away_strays()

@@ -18,7 +18,7 @@ from drivers.genicam.sensor_settings import Sensor, check_taken, microseconds, s
 from drivers.genicam.settings import GenicamSettings
 from drivers.genicam.shots import CameraClock, Received, Settled, has_settled
 from drivers.genicam.window import centred, covering
-from labctl.errors import BadInput, DeviceTimeout, HardwareError
+from labctl.errors import DeviceTimeout, HardwareError
 from labctl.exposure import Exposure
 
 Result = TypeVar("Result")
@@ -76,6 +76,11 @@ class KeptCamera:
         if self._process is None:
             raise HardwareError(f"{self.name} is not open; call open() first")
         return self._process
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the camera's process; None while there is none."""
+        return None if self._process is None else self._process.pid
 
     @property
     def saturation_dn(self) -> int:
@@ -187,9 +192,7 @@ class KeptCamera:
     def compare_clocks(self) -> None:
         """See how the camera's clock stands to ours, when the last look is a while ago."""
         if time.monotonic() - self._compared_s > CLOCK_S:
-            told = self.sure(lambda process: process.ask("latch", self._settings.answer_limit_s))
-            self.clock = CameraClock(**told) if told else None
-            self._compared_s = time.monotonic()
+            self.sure(self._compare)
 
     def stop(self) -> None:
         """Stop grabbing, in any state. A camera that does not stop is given up; the next use reopens it."""
@@ -274,10 +277,16 @@ class KeptCamera:
             _, _, height, width = self._in_camera["window"]
             frame_bytes = self.sensor.format.frame_bytes(height * width)
             process.start(by_software, policy, self._settings.slots, frame_bytes, self._settings.answer_limit_s)
-            self.acquiring, self._mode, self._last_id, self._compared_s = True, (by_software, policy), None, 0.0
+            self.acquiring, self._mode, self._last_id = True, (by_software, policy), None
+            self._compare(process)
         self._proven = self._proven or (not self.told["chunks"] and self._settings.settle_frames == 0)
         if not self._proven:
             self._settle(process, by_software)
+
+    def _compare(self, process: CameraProcess) -> None:
+        told = process.ask("latch", self._settings.answer_limit_s)
+        self.clock = CameraClock(**told) if told else None
+        self._compared_s = time.monotonic()
 
     def _settle(self, process: CameraProcess, by_software: bool) -> None:
         """Throw frames away until one tells that it was exposed as set, or `settle_frames` when they do not tell."""

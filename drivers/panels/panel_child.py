@@ -7,6 +7,7 @@ one picture.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -28,6 +29,9 @@ REPAINT_S = 0.05
 
 STAYS_S = 0.2
 """A window that has been in its place for so long is taken to stay there."""
+
+USUAL_PAINTINGS = 15
+"""The median of so many times tells how long painting takes."""
 
 
 class Panel(Protocol):
@@ -123,20 +127,24 @@ class _PanelChild:
     def play(self, slot_s: float) -> dict[str, Any]:
         """Play what was loaded; returns the dwell times, and fewer than patterns when it was stopped.
 
-        A slot counts from the call that paints its pattern, so a late pattern never shortens the next one. The next
-        pattern is made ready while the present one is shown.
+        Painting starts ahead of the end of a slot by the time that it usually takes here, counted from when the pattern
+        before was really on the screen: a late pattern makes its predecessor stay longer and takes nothing from itself.
         """
         panel, patterns = self._need_panel(), self._patterns
         self._patterns = []
         shown_s: list[float] = []
+        painting_s: deque[float] = deque(maxlen=USUAL_PAINTINGS)
         picture = panel.prepare(patterns[0])
-        for index in range(len(patterns)):
+        for following in [*patterns[1:], None]:
             begun_s = time.monotonic()
             panel.paint(picture)
             shown_s.append(time.monotonic())
-            if index + 1 < len(patterns):
-                picture = panel.prepare(patterns[index + 1])
-            if not self._wait_until(begun_s + slot_s):
+            painting_s.append(shown_s[-1] - begun_s)
+            end_s = shown_s[-1] + slot_s
+            if following is not None:
+                picture = panel.prepare(following)
+                end_s -= float(np.median(painting_s))
+            if not self._wait_until(end_s):
                 break
         else:
             shown_s.append(time.monotonic())

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 from labctl.cli.talk import say
@@ -32,11 +31,14 @@ def rig_in_hand(spec: RigSpec, *, wait_s: float) -> Iterator[Rig]:
     """
     rig = Rig(spec, wait_s=wait_s)
     try:
-        with one_interrupt(), rig:
-            if rig.recovered_from is not None:
-                last = rig.recovered_from
-                say(f"the last holder of the rig, process {last.pid} since {last.since}, died; the rig was made safe")
-            yield rig
+        with one_interrupt() as only_answer, rig:
+            try:
+                if rig.recovered_from is not None:
+                    last = rig.recovered_from
+                    say(f"the last holder, process {last.pid} since {last.since}, died; the rig was made safe")
+                yield rig
+            finally:
+                only_answer()
     except KeyboardInterrupt:
         raise Stopped("stopped by the user" + ("" if rig.safe_errors else "; the rig is safe")) from None
     finally:
@@ -55,24 +57,28 @@ def hold(seconds: float | None) -> None:
 
 
 @contextlib.contextmanager
-def one_interrupt() -> Iterator[None]:
-    """The first Ctrl-C, SIGTERM or SIGHUP raises KeyboardInterrupt; what makes the rig safe then is left alone."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    told = False
+def one_interrupt() -> Iterator[Callable[[], None]]:
+    """The first Ctrl-C, SIGTERM or SIGHUP raises KeyboardInterrupt; further ones are only answered in words.
+
+    Yields a function after whose call the first one is only answered too: nothing must tear what makes a rig safe.
+    """
+    raising = True
 
     def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal told
-        if told:
+        nonlocal raising
+        if not raising:
             say("the rig is being made safe; a moment, please")
             return
-        told = True
+        raising = False
         raise KeyboardInterrupt
+
+    def only_answer() -> None:
+        nonlocal raising
+        raising = False
 
     before = {number: signal.signal(number, handle) for number in SIGNALS}
     try:
-        yield
+        yield only_answer
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

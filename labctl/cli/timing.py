@@ -32,7 +32,7 @@ def timing(
     longest: Annotated[
         float, typer.Option("--longest", min=0.01, max=30, metavar="SECONDS", help="How long to watch each step.")
     ] = 0.5,
-    steps: Annotated[int, typer.Option("--steps", min=2, max=100, help="Steps in each direction.")] = 8,
+    steps: Annotated[int, typer.Option("--steps", min=2, max=100, help="Steps in each direction.")] = 16,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="PNG", help="The step responses. Default: beside timing.json.")
     ] = None,
@@ -120,7 +120,8 @@ def timing_table(timing: Timing) -> Table:
         "latency": lambda found: _pm(found.latency_s, found.latency_spread_s),
         "rise, time constant": lambda found: _ms(found.rise_s),
         "fall, time constant": lambda found: _ms(found.fall_s),
-        "settled to 0.5 % after": lambda found: _pm(found.settle_s, found.settle_error_s),
+        "settled to 0.5 % after": lambda found: _pm(found.settle_s - found.margin_s, found.settle_error_s),
+        "waits, with margin": lambda found: _ms(found.settle_s),
         "exposure used": lambda found: _ms(found.exposure_s),
     }
     for label, cell in rows.items():
@@ -211,7 +212,7 @@ def _plot(measured: Measurement, path: Path) -> None:
                 axes.plot(
                     1e3 * step.delay_s, 100 * shown, ".", markersize=3, color=colour, label=label if not index else None
                 )
-        axes.axvline(1e3 * found.settle_s, color="black", linewidth=0.8, label=f"settled, {_ms(found.settle_s)} ms")
+        axes.axvline(1e3 * found.settle_s, color="black", linewidth=0.8, label=f"waits {_ms(found.settle_s)} ms")
         axes.set_xlim(0, 1e3 * max(3 * found.settle_s, 5 * found.exposure_s))
         axes.set_xlabel("from picture shown to trigger (ms)")
         axes.set_ylabel("light, share of the step (%)")

@@ -73,7 +73,12 @@ def _start_xorg(
     config, log = folder / "xorg.conf", folder / "xorg.log"
     config.write_text(_xorg_config(scene_shape, mask_shape))
     options = ["-config", str(config), "-logfile", str(log), "-novtswitch", "-sharevts", "-keeptty"]
-    process, display = _start([xorg, *options], folder, before_exec)
+    try:
+        process, display = _start([xorg, *options], folder, before_exec)
+    except HardwareError as error:
+        if log.is_file() and 'Failed to load module "dummy"' in log.read_text(errors="replace"):
+            raise HardwareError("Xorg has no dummy driver; run: apt-get install xserver-xorg-video-dummy") from error
+        raise
     (_, scene_mode), (_, mask_mode) = _modes(scene_shape, mask_shape)
     try:
         _xrandr(display, "--output", SCENE_MONITOR, "--mode", scene_mode, "--pos", "0x0")

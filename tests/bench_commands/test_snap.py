@@ -54,6 +54,7 @@ def test_every_format_holds_the_very_pixels_of_the_camera(name: str, bench: Path
     assert told["shown"]["scene"]["said"] == "checker"
     assert told["quantities"] == {"lamp.power": 0.0}
     assert told["camera"]["model"] == "simulated camera"
+    assert told.get("png_levels_per_dn", 16) == 16, "12 bits fill 16 bits when shifted by 4"
 
 
 def test_an_average_is_the_mean_of_all_frames_and_saturation_is_that_of_the_frames(bench: Path) -> None:

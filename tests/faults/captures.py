@@ -23,7 +23,7 @@ from sim.virtual_lab.lab import VirtualLab
 from tests.faults.table import Row, keep
 
 FRAMES = 12
-EXPOSURE = Exposure(exposure_s=5e-4, roi=(32, 32))
+EXPOSURE = Exposure(exposure_s=2e-3, roi=(32, 32))
 
 QUICK: Mapping[str, Any] = {
     "world.noise": False,
@@ -42,9 +42,10 @@ Fault = Callable[[], object]
 
 
 def plan_of(kind: Kind) -> ExposurePlan:
-    """FRAMES different scenes through one mask, or FRAMES masks before the live scene, which the lamp lights."""
+    """FRAMES different scenes through one mask, or FRAMES masks of different openness before the live scene, which the lamp lights."""
     rng = np.random.default_rng(5)
-    masks = rng.integers(0, 2, (FRAMES, 1, 8, 8)).repeat(4, 2).repeat(4, 3).astype(np.float32)
+    open_share = rng.permutation(np.linspace(0.3, 1.0, FRAMES)).reshape(-1, 1, 1, 1)
+    masks = open_share * rng.integers(0, 2, (1, 1, 8, 8)).repeat(4, 2).repeat(4, 3)
     scenes = rng.random((FRAMES, 1, 1, 9, 9), dtype=np.float32).repeat(7, 3).repeat(7, 4)
     ids = np.arange(FRAMES, dtype=np.int64)
     if kind == "live":
@@ -74,8 +75,11 @@ class FaultyLab:
     """(FRAMES, 1, h, w) DN of captures that nobody disturbed."""
 
     def open(self, **changes: Any) -> Rig:
-        """The virtual rig; `__` in a name stands for a dot."""
-        return labctl.open_rig("virtual", set={**QUICK, **_dotted(changes)})
+        """The virtual rig; `__` in a name stands for a dot, and a device that is None is left out."""
+        given = {name.replace("__", "."): value for name, value in changes.items()}
+        left_out = tuple(f"{name}." for name, value in given.items() if value is None)
+        quick = {name: value for name, value in QUICK.items() if not name.startswith(left_out)}
+        return labctl.open_rig("virtual", set={**quick, **given})
 
     def capture(
         self, kind: Kind = "scenes", start: int = 0, faults: Mapping[int, Fault] | None = None, **changes: Any
@@ -144,10 +148,6 @@ class FaultyLab:
     def refused(self, fault: str, injected: str, error: Exception, seconds: float) -> None:
         """Keep the row of what ended before anything was exposed."""
         keep(Row(fault, injected, str(error), f"{type(error).__name__}; nothing exposed", 0, 0, seconds))
-
-
-def _dotted(changes: Mapping[str, Any]) -> dict[str, Any]:
-    return {name.replace("__", "."): value for name, value in changes.items()}
 
 
 def _nothing() -> None:

@@ -34,7 +34,8 @@ class ScreenWatch:
 
     The server stamps every drawing with CLOCK_MONOTONIC in milliseconds, so a busy computer delays the reading but not
     the time that goes with it. Only when it was drawn twice before the bench came to read is something lost; then the
-    time in between counts as unseen.
+    time in between counts as unseen. A client that waits for its frame before it draws again never gets there, since
+    the bench reads the screen before it answers.
     """
 
     def __init__(self, display: str) -> None:

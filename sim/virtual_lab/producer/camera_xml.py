@@ -49,7 +49,8 @@ MODULE_NODES: dict[str, tuple[str, tuple[tuple[str, bool, int], ...]]] = {
 def camera_xml(*, old_names: bool = False) -> str:
     """GenApi XML of a camera; with `old_names` in the words from before the SFNC (ExposureTimeAbs, GainRaw)."""
     hidden = "new" if old_names else "old"
-    nodes, categories = [], {}
+    nodes: list[tuple[str, Feature, int]] = []
+    categories: dict[str, list[str]] = {}
     for index, feature in enumerate(FEATURES):
         if feature.shown == hidden:
             continue

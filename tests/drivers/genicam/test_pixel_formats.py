@@ -9,7 +9,14 @@ import pytest
 
 from drivers.genicam.compiled_unpacking import compiled_unpackers
 from drivers.genicam.pixel_formats import (
-    FORMATS, NUMPY_UNPACKERS, Bytes, Decoder, Packing, Pixels, decode, pixel_format,
+    FORMATS,
+    NUMPY_UNPACKERS,
+    Bytes,
+    Decoder,
+    Packing,
+    Pixels,
+    decode,
+    pixel_format,
 )  # fmt: skip
 from labctl.errors import BadInput
 
@@ -58,7 +65,9 @@ def test_a_bayer_format_names_its_pattern() -> None:
 
 
 def test_a_format_that_is_not_there_is_refused_with_those_that_are() -> None:
-    with pytest.raises(BadInput, match="the camera does not offer it; did you mean `Mono12p`. allowed: Mono8, Mono12p"):
+    with pytest.raises(
+        BadInput, match=r"the camera does not offer it; did you mean `Mono12p`\? allowed: Mono8, Mono12p"
+    ):
         pixel_format("Mono12", ["Mono8", "Mono12p", "RGB8"])
     with pytest.raises(BadInput, match="frames of it cannot be read"):
         pixel_format("RGB8", ["Mono8", "Mono12p", "RGB8"])

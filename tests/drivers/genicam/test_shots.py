@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from drivers.genicam.shots import (
-    DRIFT_NS, FRAMES_IN_FLIGHT, CameraClock, Received, Settled, Shot, has_settled, judge_free, judge_triggered,
+    DRIFT_NS,
+    FRAMES_IN_FLIGHT,
+    CameraClock,
+    Received,
+    Settled,
+    Shot,
+    has_settled,
+    judge_free,
+    judge_triggered,
 )  # fmt: skip
 from labctl.exposure import FrameTag
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 
 import numpy as np
@@ -151,6 +153,22 @@ def test_a_slot_too_short_for_the_screen_shows_in_the_dwell_times(display: Panel
     slot_s = 1e-4
     dwell_s = display.play(np.stack([noise(display, seed) for seed in range(5)]), slot_s).wait(10)
     assert (dwell_s[:-1] > 2 * slot_s).all()
+
+
+def test_a_late_pattern_shows_in_the_result_and_takes_nothing_from_the_others(
+    display: PanelDisplay,
+) -> None:
+    process = display._process
+    assert process is not None
+    playback = display.play(np.stack([noise(display, seed) for seed in range(8)]), 0.2)
+    time.sleep(0.4)
+    os.kill(process.pid, signal.SIGSTOP)
+    time.sleep(0.6)
+    os.kill(process.pid, signal.SIGCONT)
+    dwell_s = playback.wait(10)
+    assert (dwell_s > 0.5).sum() == 1
+    assert (dwell_s > 0.05).all()
+    assert dwell_s[-1] >= 0.199
 
 
 def test_a_sequence_of_another_shape_or_without_time_is_refused(screen: Screen, open_panel: OpenPanel) -> None:

@@ -42,6 +42,16 @@ def test_an_exposure_across_a_change_is_the_time_weighted_mean_of_both_frames() 
     np.testing.assert_allclose(torn, 0.3 * before + 0.7 * after, rtol=1e-9)
 
 
+def test_a_pattern_that_comes_back_within_the_exposure_counts_for_all_its_time() -> None:
+    stands = truth()
+    first, other = (light_on(*settled(seed), 0.0, 1.0, stands) for seed in (0, 1))
+    mask, scene = settled(0)
+    for time_s, seed in ((0.2, 1), (0.7, 0)):
+        mask.record(time_s, mask_levels(a_mask(seed)))
+        scene.record(time_s, scene_levels(a_scene(seed)))
+    np.testing.assert_allclose(light_on(mask, scene, 0.0, 1.0, stands), 0.5 * first + 0.5 * other, rtol=1e-9)
+
+
 @pytest.mark.parametrize("moving", ["mask", "scene", "both"])
 def test_the_light_of_moving_displays_is_that_of_many_instants(moving: str) -> None:
     stands = truth(sensor_px=(8, 8))

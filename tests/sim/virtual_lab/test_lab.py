@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -98,9 +99,9 @@ def test_when_owner_or_keeper_is_killed_every_part_dies(victim: str) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=RIG_FILE.parents[2]
     ) as owner:
+        assert owner.stdout is not None
+        folder, *pids = owner.stdout.readline().split()
         try:
-            assert owner.stdout is not None
-            folder, *pids = owner.stdout.readline().split()
             parts = [int(pid) for pid in pids]
             assert all(is_alive(pid) for pid in parts)
             keepers = [pid for pid in parts_of(Path(folder)) if pid not in parts]
@@ -111,6 +112,7 @@ def test_when_owner_or_keeper_is_killed_every_part_dies(victim: str) -> None:
                 assert wait_for(lambda: not Path(folder).exists(), 5)
         finally:
             owner.kill()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_two_labs_stand_side_by_side_and_see_their_own_screens_only() -> None:

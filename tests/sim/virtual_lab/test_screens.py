@@ -73,6 +73,19 @@ def test_a_server_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pyte
         start_screens("xvfb", tmp_path, scene_shape=SHAPE, mask_shape=SHAPE)
 
 
+def test_an_xorg_without_the_dummy_driver_names_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need("xrandr")
+    bare = tmp_path / "bin" / "Xorg"
+    bare.parent.mkdir()
+    bare.write_text(
+        '#!/bin/sh\necho \'(EE) Failed to load module "dummy" (module does not exist, 0)\' > "$4"\nexit 1\n'
+    )
+    bare.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bare.parent}:{os.environ['PATH']}")
+    with pytest.raises(HardwareError, match="apt-get install xserver-xorg-video-dummy"):
+        start_screens("xorg", tmp_path, scene_shape=SHAPE, mask_shape=SHAPE)
+
+
 def test_a_monitor_too_small_for_x_is_refused(tmp_path: Path) -> None:
     need("Xorg", "xrandr")
     with pytest.raises(BadInput, match="64x64 or more"):

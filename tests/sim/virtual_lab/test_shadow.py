@@ -160,5 +160,7 @@ def test_a_mask_that_comes_again_gives_the_same_light_as_the_first_time() -> Non
     caster, shining = ShadowCaster(stands), radiance(scene_levels(a_scene()), stands.monitor)
     first, other = (transmittance(mask_levels(a_mask(seed)), stands.panel) for seed in (0, 1))
     once = caster.photons_per_s(first, shining, b"first")
-    caster.photons_per_s(other, shining, b"other")
+    between = caster.photons_per_s(other, shining, b"other")
     np.testing.assert_array_equal(caster.photons_per_s(first, shining, b"first"), once)
+    np.testing.assert_array_equal(between, ShadowCaster(stands).photons_per_s(other, shining))
+    assert np.abs(between - once).max() > 0.1 * once.mean()

@@ -101,6 +101,17 @@ def test_stop_does_not_wait_for_a_silent_bench(camera, bench):
     np.testing.assert_array_equal(levels(shoot(camera)), bench_levels(0))
 
 
+def test_the_answer_to_an_exposure_that_was_stopped_is_never_taken_for_another_frame(camera):
+    camera.start(ExposureTime=200_000, Gain=20)
+    camera.trigger()
+    time.sleep(0.05)
+    camera.stop()
+    camera.start(ExposureTime=1000, Gain=0)
+    np.testing.assert_array_equal(levels(shoot(camera)), bench_levels(0))
+    time.sleep(0.3)
+    np.testing.assert_array_equal(levels(shoot(camera)), bench_levels(1))
+
+
 def test_a_dead_bench_makes_incomplete_frames_and_a_new_one_is_found(camera, bench):
     camera.start()
     assert shoot(camera) is not None

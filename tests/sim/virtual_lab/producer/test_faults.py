@@ -116,6 +116,16 @@ def test_a_camera_lost_for_seconds_stays_dead_until_it_is_opened_again(make_cons
     assert camera.fetch().id == 0
 
 
+def test_the_control_file_keeps_a_camera_lost_for_the_consumers_to_come(make_consumer, faults):
+    faults.inject("FaultLostSeconds", 60)
+    for _ in range(3):
+        consumer = make_consumer()
+        assert consumer.serials == ["VLAB0002"]
+        consumer.close()
+    faults.inject("FaultLost", 0)
+    assert make_consumer().serials == ["VLAB0001", "VLAB0002"]
+
+
 @pytest.fixture(params=["node", "file"])
 def inject_loss(request, faults):
     if request.param == "node":

@@ -19,9 +19,11 @@ def test_there_are_as_many_cameras_as_asked_for(make_consumer):
 
 
 def test_a_camera_that_is_open_is_in_use(make_consumer):
+    from genicam import gentl
+
     consumer = make_consumer()
     consumer.open()
-    with pytest.raises(Exception, match="camera VLAB0001 is open"):
+    with pytest.raises(gentl.ResourceInUseException):
         consumer.open()
 
 
@@ -122,6 +124,16 @@ def test_a_camera_opens_and_closes_thirty_times(make_consumer):
         assert [frame.id for frame in camera.fetch_many(2)] == [0, 1]
         consumer.close()
     assert threading.active_count() == threads
+
+
+def test_a_camera_opens_again_under_the_same_harvester(make_consumer):
+    consumer = make_consumer()
+    for _ in range(3):
+        camera = consumer.open()
+        camera.start(ExposureTime=100)
+        camera.fetch()
+        camera.stop()
+        camera.acquirer.destroy()
 
 
 def test_closing_in_the_middle_of_everything_leaves_a_camera_that_opens_again(make_consumer):

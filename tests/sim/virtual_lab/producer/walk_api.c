@@ -15,6 +15,7 @@
             exit(1);                                                                \
         }                                                                           \
     } while (0)
+#define SENSOR 1024
 #define OK(call) CHECK((call) == GC_ERR_SUCCESS)
 #define IS(call, code) CHECK((call) == (code))
 
@@ -200,6 +201,11 @@ static void walk_stream(PORT_HANDLE port, DS_HANDLE stream) {
     IS(DSGetBufferInfo(stream, buffers[1], BUFFER_INFO_BASE, &type, room, &size), GC_ERR_INVALID_HANDLE);
     IS(DSQueueBuffer(stream, buffers[1]), GC_ERR_INVALID_HANDLE);
     IS(DSRevokeBuffer(stream, buffers[1], &back, &user), GC_ERR_INVALID_HANDLE);
+    for (int i = 0; i < 20; i++) { /* nor does its handle come back with another buffer */
+        OK(DSAllocAndAnnounceBuffer(stream, 8, NULL, &extra));
+        IS(DSQueueBuffer(stream, buffers[1]), GC_ERR_INVALID_HANDLE);
+        OK(DSRevokeBuffer(stream, extra, &back, &user));
+    }
     for (int operation = 0; operation < 5; operation++) OK(DSFlushQueue(stream, operation));
     IS(DSFlushQueue(stream, 9), GC_ERR_INVALID_PARAMETER);
     OK(EventKill(event));
@@ -240,7 +246,44 @@ static void walk_stream(PORT_HANDLE port, DS_HANDLE stream) {
     IS(EventGetData(event, &data, &size, 0), GC_ERR_INVALID_HANDLE);
     IS(GCUnregisterEvent(stream, EVENT_NEW_BUFFER), GC_ERR_INVALID_PARAMETER);
     OK(GCRegisterEvent(stream, EVENT_NEW_BUFFER, &event));
-    /* The stream is closed by the caller while the camera runs and buffers are announced: all goes with it. */
+}
+
+/* Who holds a frame may trigger the next one, however fast. */
+static void walk_triggers(PORT_HANDLE port, DS_HANDLE stream) {
+    EVENT_HANDLE event;
+    OK(GCUnregisterEvent(stream, EVENT_NEW_BUFFER));
+    OK(GCRegisterEvent(stream, EVENT_NEW_BUFFER, &event));
+    OK(write_integer(port, REG_AcquisitionStop, 1));
+    OK(DSStopAcquisition(stream, 0));
+    OK(DSFlushQueue(stream, ACQ_QUEUE_ALL_TO_INPUT));
+    OK(write_float(port, REG_ExposureTime, 10));
+    OK(write_integer(port, REG_TriggerMode, 1));
+    OK(DSStartAcquisition(stream, 0, GENTL_INFINITE));
+    OK(write_integer(port, REG_AcquisitionStart, 1));
+    for (int i = 0; i < 1000; i++) {
+        OK(write_integer(port, REG_TriggerSoftware, 1));
+        OK(DSQueueBuffer(stream, wait_for_frame(event).buffer));
+    }
+    CHECK(read_integer(port, REG_StatTriggersMissed) == 0);
+    OK(write_integer(port, REG_TriggerMode, 0));
+}
+
+/* Leaves the camera writing large frames into the library's own buffers; the caller closes whatever is open. */
+static void leave_running(PORT_HANDLE port, DS_HANDLE stream) {
+    BUFFER_HANDLE buffer;
+    OK(DSStopAcquisition(stream, 0));
+    OK(write_integer(port, REG_AcquisitionStop, 1));
+    OK(DSFlushQueue(stream, ACQ_QUEUE_ALL_DISCARD));
+    OK(write_integer(port, REG_Width, SENSOR));
+    OK(write_integer(port, REG_Height, SENSOR));
+    OK(write_float(port, REG_ExposureTime, 10));
+    for (int i = 0; i < 200; i++) {
+        OK(DSAllocAndAnnounceBuffer(stream, (size_t)read_integer(port, REG_PayloadSize), NULL, &buffer));
+        OK(DSQueueBuffer(stream, buffer));
+    }
+    OK(DSStartAcquisition(stream, 0, GENTL_INFINITE));
+    OK(write_integer(port, REG_AcquisitionStart, 1));
+    usleep(10000);
 }
 
 /* Every function with a handle that never was, and that was once. */
@@ -294,10 +337,10 @@ int main(void) {
     IF_HANDLE interface;
     DEV_HANDLE device, again;
     PORT_HANDLE port;
-    DS_HANDLE stream;
+    DS_HANDLE stream, earlier = NULL;
     uint32_t count;
     char id[64];
-    setenv("LABCTL_PRODUCER_SENSOR", "64x32", 1);
+    setenv("LABCTL_PRODUCER_SENSOR", "1024x1024", 1);
     wrong_handles(NULL);
     setenv("LABCTL_PRODUCER_CAMERAS", "many", 1);
     IS(GCInitLib(), GC_ERR_INVALID_VALUE);
@@ -339,6 +382,10 @@ int main(void) {
             read_xml(modules[i]);
         }
         wrong_handles((void *)0xdeadbeef);
+        if (round > 0) wrong_handles(earlier);
+        earlier = stream;
+        OK(write_integer(port, REG_Width, 64));
+        OK(write_integer(port, REG_Height, 32));
         walk_ports(port, stream);
         walk_stream(port, stream);
         void *parent;
@@ -348,6 +395,8 @@ int main(void) {
         CHECK(parent == interface);
         OK(IFGetParentTL(interface, &parent));
         CHECK(parent == system);
+        walk_triggers(port, stream);
+        leave_running(port, stream);
         if (round == 0) { OK(DSClose(stream)); OK(DevClose(device)); OK(IFClose(interface)); OK(TLClose(system)); }
         if (round == 1) OK(DevClose(device));
         OK(GCCloseLib());
