@@ -42,7 +42,13 @@ def _check(device: Device, status: Any, text: str, todo: str = "") -> Check:
 
 
 def _identity(said: Mapping[str, Any]) -> str:
-    return ", ".join(str(said[key]) for key in IDENTITY if said.get(key))
+    """The words of a device about who it is, also those in groups, each once."""
+    words: list[str] = []
+    for key in IDENTITY:
+        group = said.get(key)
+        inner = [group.get(key) for key in (*IDENTITY, "name")] if isinstance(group, Mapping) else [group]
+        words += [str(word) for word in inner if word and str(word) not in words]
+    return ", ".join(words)
 
 
 def _one_frame(camera: Camera) -> str:

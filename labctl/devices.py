@@ -70,6 +70,14 @@ class Display(Device, Protocol):
 
 
 @runtime_checkable
+class SelfChecking(Protocol):
+    """What a display can do beside, when it can tell what really stands on its panel."""
+
+    def check_shown(self) -> None:
+        """Raises HardwareError when the panel does not show any more what it was given last."""
+
+
+@runtime_checkable
 class Camera(Device, Protocol):
     """Measures frames in DN."""
 

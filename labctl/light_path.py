@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from labctl.clock import Clock
-from labctl.devices import Camera, Display, Instrument, Levels
+from labctl.devices import Camera, Display, Instrument, Levels, SelfChecking
 from labctl.errors import BadInput, HardwareError, InterlockError
 from labctl.exposure import FloatArray, Frames
 from labctl.frame_order import FrameOrder
@@ -54,7 +54,8 @@ class SequencedLightPath:
     """Shows every pattern, waits until the displays have settled, triggers, fetches. Works with any devices.
 
     A frame is delivered only when it is the next one of the camera, carries the tag of its exposure, and began after
-    its trigger as far as the clocks tell (`labctl.frame_order`). Otherwise, or when a device fails, the exposure is
+    its trigger as far as the clocks tell (`labctl.frame_order`), and when its patterns still stood on the displays
+    after it, as far as those can tell. Otherwise, or when a device fails, the exposure is
     taken once more from the start, patterns included, under the same tag: nobody has seen the first frame. A second
     failure in a row is an error.
     """
@@ -92,6 +93,9 @@ class SequencedLightPath:
         devices.camera.trigger(plan.tag(index))
         frame = devices.camera.fetch(exposure_s + FETCH_MARGIN_S)
         order.check(frame, plan.tag(index), triggered_s, devices.clock.now())
+        for display in (devices.mask, devices.scene):
+            if isinstance(display, SelfChecking):
+                display.check_shown()
         return frame
 
     def _take_again(

@@ -120,6 +120,11 @@ class Rig:
         )
 
     @property
+    def is_open(self) -> bool:
+        """Whether the rig is held and its devices can be used."""
+        return self._open
+
+    @property
     def retakes(self) -> Sequence[Retake]:
         """Exposures that were taken twice since the rig was opened, because the first frame was lost or doubtful."""
         return tuple(getattr(self._path, "retakes", ()))

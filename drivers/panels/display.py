@@ -114,6 +114,13 @@ class PanelDisplay:
         shown_s: float = self._ask("show", SHOW_LIMIT_S)["shown_s"]
         return shown_s
 
+    def check_shown(self) -> None:
+        """See `labctl.devices.SelfChecking`. With `verify: every` the pixels are read back; otherwise it does nothing."""
+        self._need_open()
+        if self.settings.verify == "every":
+            self._need_silence("be checked")
+            self._ask("check", SHOW_LIMIT_S)
+
     def play(self, levels: Levels, slot_s: float) -> Playback:
         """See `Display.play`. Late patterns show in the dwell times; pixels are not read back while it plays.
 

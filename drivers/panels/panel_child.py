@@ -57,7 +57,8 @@ def serve_panel(open_panel: OpenPanel) -> None:
     """Obey the parent (`drivers.panels.display`) until it lets go or dies; then go blank and exit."""
     child = _PanelChild(open_panel)
     handlers: dict[str, Handler] = {
-        "open": child.open, "show": child.show, "blank": child.blank, "load": child.load, "play": child.play,
+        "open": child.open, "show": child.show, "check": child.check, "blank": child.blank, "load": child.load,
+        "play": child.play,
     }  # fmt: skip
     serve(handlers, at_end=child.end, idle=child.look_after)
 
@@ -88,6 +89,7 @@ class _PanelChild:
         self._open_panel = open_panel
         self._panel: Panel | None = None
         self._patterns: list[Levels] = []
+        self._shown: Levels | None = None
 
     def open(
         self, fd: int, monitor: Mapping[str, Any], blank_level: int, verify: str, options: Mapping[str, str]
@@ -114,12 +116,20 @@ class _PanelChild:
     def show(self) -> dict[str, float]:
         return {"shown_s": self._paint_verified(np.asarray(self._picture))}
 
+    def check(self) -> None:
+        """Raises HardwareError when what was painted last does not stand there any more."""
+        if self._reader is not None and self._shown is not None:
+            wrong = difference(self._shown, self._reader.grab())
+            if wrong:
+                raise HardwareError(f"monitor {self._monitor} does not show any more what it was given: {wrong}")
+
     def blank(self) -> dict[str, float]:
         self._patterns = []
         return {"shown_s": self._paint_verified(self._blank)}
 
     def load(self, index: int) -> None:
         """Take one more pattern of a sequence; index 0 starts a new one."""
+        self._shown = None  # it may lie where the pattern came in
         if index == 0:
             self._patterns = []
         self._patterns.append(np.array(self._picture, dtype=np.uint8))
@@ -174,6 +184,7 @@ class _PanelChild:
         """Paint; returns when, in seconds of the monotonic clock. Raises HardwareError when other pixels come back."""
         panel = self._need_panel()
         picture = panel.prepare(levels)
+        self._shown = levels
         panel.paint(picture)
         shown_s = time.monotonic()
         if self._reader is None or not difference(levels, self._reader.grab()):

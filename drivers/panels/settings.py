@@ -35,8 +35,9 @@ class PanelSettings(DeviceSettings):
     blank_level: Annotated[int, Ge(0), Le(255)] = 0
     """What is dark, or harmless, on this panel."""
 
-    verify: Verify = "open"
-    """When the pixels are read back from the display server and compared: never, at open, or after every `show`."""
+    verify: Verify = "every"
+    """When the pixels are read back from the display server and compared: never, at open, or also after every `show`
+    and every exposure. Only the last sees another window that comes on top later."""
 
     def make(self, context: OpenContext) -> Display:
         """See `DeviceSettings.make`."""

@@ -127,8 +127,9 @@ def _findings_table(found: Discovery) -> Table:
         if before not in (None, finding.kind):
             table.add_section()
         before = finding.kind
-        told = (None, "", finding.name, finding.where)
-        more = ", ".join(f"{key} {_short(value)}" for key, value in finding.details.items() if value not in told)
+        said = f"{finding.name} {finding.where}"
+        new = {key: _short(value) for key, value in finding.details.items() if value is not None}
+        more = ", ".join(f"{key} {value}" for key, value in new.items() if value not in said)
         table.add_row(finding.kind, escape(finding.name), escape(finding.where), escape(more))
     return table
 

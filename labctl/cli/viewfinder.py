@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ class _View:
     def line(self) -> str:
         """The most important in one line, for a log."""
         rate = self.rate_hz()
-        counters = "".join(f"  {name} {value}" for name, value in self._counters().items())
+        counters = "".join(f"  {name} {value}" for name, value in self._counters().items() if value)
         return (
             f"{self.seen} frames  {'–' if rate is None else f'{rate:.1f}'}/s  mean {self._figures['mean_dn']:.4g} DN  "
             f"saturated {100 * self._figures['saturated_fraction']:.2f} %  focus {self._focus[-1]:.3g}{counters}"
@@ -144,7 +145,8 @@ class _View:
         table.add_row("focus", self._focus_line())
         counters = self._counters()
         if counters:
-            table.add_row("lost", "  ".join(f"{name} {value}" for name, value in counters.items()))
+            said = "  ".join(f"{name} {value}" for name, value in counters.items() if value)
+            table.add_row("counted", said or "nothing yet")
         if self.preview:
             table.add_row("preview", self.preview)
         values = figures_line(self._figures, self.saturation_dn)
@@ -158,6 +160,7 @@ class _View:
         return Text.assemble(f"{now:.3g}  ", (course, "cyan"), f"  {now / best:.0%} of the best")
 
     def _counters(self) -> dict[str, int]:
-        """Lost frames by cause, where the camera counts them."""
-        stats = getattr(self._camera, "stats", dict)
-        return {name: value for name, value in stats().items() if type(value) is int}
+        """What the camera counts, lost frames by cause above all; groups of counters in one list."""
+        stats: Mapping[str, Any] = getattr(self._camera, "stats", dict)()
+        groups = [value for value in stats.values() if isinstance(value, Mapping)]
+        return {name: value for group in (*groups, stats) for name, value in group.items() if type(value) is int}

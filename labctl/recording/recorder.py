@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labctl.clock import Clock
-from labctl.devices import Camera, Device, DeviceKind, Display, Instrument, Levels, Playback, Quantity
+from labctl.devices import Camera, Device, DeviceKind, Display, Instrument, Levels, Playback, Quantity, SelfChecking
 from labctl.exposure import Exposure, Frames, FrameTag
 from labctl.recording.tape import Call, TapeWriter, digest
 
@@ -111,10 +111,21 @@ class RecordedDisplay(_Recorded):
         shown_s: float = self._call("show", [told(levels)], lambda: self._device.show(levels))
         return shown_s
 
+    def check_shown(self) -> None:
+        """See `SelfChecking.check_shown`. Kept only when it fails: a check that goes well changes nothing."""
+        if isinstance(self._device, SelfChecking):
+            begun_s = self._clock.now()
+            try:
+                self._device.check_shown()
+            except Exception as error:
+                raised = (type(error).__name__, str(error))
+                self._tape.write(Call("check_shown", [], begun_s, self._clock.now(), error=raised))
+                raise
+
     def play(self, levels: Levels, slot_s: float) -> Playback:
         """See `Display.play`."""
         playback: Playback = self._call(
-            "play", [told(levels), slot_s], lambda: self._device.play(levels, slot_s), lambda _: None
+            "play", [told(levels), told(slot_s)], lambda: self._device.play(levels, slot_s), lambda _: None
         )
         return _RecordedPlayback(self, playback)
 
@@ -133,7 +144,7 @@ class _RecordedPlayback:
     def wait(self, timeout_s: float) -> npt.NDArray[np.float64]:
         """See `Playback.wait`."""
         dwell_s: npt.NDArray[np.float64] = self._display._call(
-            "wait", [timeout_s], lambda: self._playback.wait(timeout_s), lambda dwell: dwell.tolist()
+            "wait", [told(timeout_s)], lambda: self._playback.wait(timeout_s), lambda dwell: dwell.tolist()
         )
         return dwell_s
 
@@ -174,7 +185,7 @@ class RecordedCamera(_Recorded):
 
     def fetch(self, timeout_s: float) -> Frames:
         """See `Camera.fetch`."""
-        frames: Frames = self._call("fetch", [timeout_s], lambda: self._device.fetch(timeout_s), self._keep)
+        frames: Frames = self._call("fetch", [told(timeout_s)], lambda: self._device.fetch(timeout_s), self._keep)
         return frames
 
     def disarm(self) -> None:

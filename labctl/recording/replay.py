@@ -22,8 +22,11 @@ from labctl.roads import Roads
 LOOK = "read_quantity"
 """A call that moves nothing. Whoever watches a quantity while a run goes on reads it more or less often each time."""
 
-ENDING = ("safe", "close")
-"""Calls that are let through at any time, so that a replay can be ended early."""
+CHECK = "check_shown"
+"""A call that is recorded only when it failed."""
+
+FREE = ("safe", "close", CHECK)
+"""Calls that are let through where they were not recorded: so that a replay can be ended early, and those of CHECK."""
 
 
 class ReplayClock:
@@ -140,7 +143,7 @@ class _Tape:
         """The result of the next call. Raises HardwareError when another one was made then, and ever after."""
         wanted = [told(argument) for argument in arguments]
         with self._playing:
-            if name in ENDING and not self._comes(name, wanted):
+            if name in FREE and not self._comes(name, wanted):
                 return None
             call = self._look(wanted) if name == LOOK else self._take(name, wanted)
             self._world.clock.turn_to(call.ended_s)
@@ -235,6 +238,10 @@ class ReplayDisplay(_Replay):
         """See `Display.show`."""
         shown_s: float = self._tape.call("show", levels)
         return shown_s
+
+    def check_shown(self) -> None:
+        """See `SelfChecking.check_shown`."""
+        self._tape.call(CHECK)
 
     def play(self, levels: Levels, slot_s: float) -> Playback:
         """See `Display.play`."""

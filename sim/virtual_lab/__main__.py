@@ -6,6 +6,7 @@ import argparse
 import shlex
 import signal
 import sys
+import threading
 
 from labctl.errors import BadInput, LabctlError
 from labctl.rig_file import find_rig, load_rig
@@ -32,14 +33,15 @@ def _up(rig: str, display: str | None) -> int:
     spec = load_rig(find_rig(rig), overrides=[] if display is None else [f"world.display={display}"])
     if not isinstance(spec.world, VirtualLabSettings):
         raise BadInput(f"the rig {spec.name} has no world of type virtual-lab; give --rig virtual")
-    waited_for = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, waited_for)
+    asked_to_end = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: asked_to_end.set())
     with VirtualLab(lab_settings(spec.world, spec.twin, spec.roads)) as lab:
         for name, value in {**lab.environment, JOIN_VARIABLE: str(lab.folder)}.items():
             sys.stdout.write(f"export {name}={shlex.quote(value)}\n")
         sys.stdout.write(f"# ready on {lab.display}; Ctrl-C ends it\n")
         sys.stdout.flush()
-        signal.sigwait(waited_for)
+        asked_to_end.wait()
     return 0
 
 

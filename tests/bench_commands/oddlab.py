@@ -62,7 +62,11 @@ class Talkative(SimulatedCamera):
         super().close()
 
     def stats(self) -> Mapping[str, Any]:
-        return {"received": self._next // 7, "missing": 6 * self._next // 7, "adds_up": True}
+        return {"drops": {"received": self._next // 7, "missing": 6 * self._next // 7}, "lost": 0, "adds_up": True}
+
+    def describe_device(self) -> dict[str, Any]:
+        identity = {"vendor": "Odd Optics", "model": "Odd 3000", "serial": "ODD1"}
+        return {**super().describe_device(), "model": "chatty camera", "identity": identity}
 
     def features(self) -> Mapping[str, Mapping[str, Any]]:
         return {

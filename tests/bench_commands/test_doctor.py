@@ -73,6 +73,12 @@ def test_a_camera_that_is_unplugged_is_named_and_the_others_are_looked_at_all_th
     assert told.out.splitlines()[-1].endswith("the protocol cannot run like this")
 
 
+def test_a_camera_says_who_it_is_and_what_it_can_do(odd: None, rig: Callable[..., str]) -> None:
+    file = rig("light_path: sequenced\ncamera: {type: odd.talkative}")
+    text = checks(labctl("doctor", "--rig", file, "--json"))["camera"]["text"]
+    assert text.startswith("chatty camera, Odd Optics, Odd 3000, ODD1: 32x32 px, exposes 1e-05..10 s, 4 features; took")
+
+
 def test_a_rig_file_with_a_mistake_stops_it_and_the_computer_is_looked_at_all_the_same(
     rig: Callable[..., str],
 ) -> None:

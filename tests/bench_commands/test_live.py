@@ -44,7 +44,7 @@ def test_a_camera_that_runs_freely_is_let_run_and_its_losses_are_told(odd: None,
     file = rig("camera: {type: odd.talkative}\nlight_path: sequenced")
     answer = labctl("live", "--rig", file, "--exposure", "0.001", "--frames", "5", "--json")
     assert answer.code == 0
-    assert last_json(answer.out)["counters"] == {"received": 5, "missing": 30}
+    assert last_json(answer.out)["counters"] == {"received": 5, "missing": 30, "lost": 0}
     assert "missing 30" in answer.err
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,17 +11,13 @@ from labctl.devices import Camera, Device
 from labctl.errors import BadInput, DeviceTimeout, HardwareError, InterlockError
 from labctl.exposure import Exposure, Frames, FrameTag
 from labctl.light_path import FETCH_MARGIN_S, RigDevices
+from tests.conformance.conftest import Lit, Look, settable
 
 LONGEST_S = 60.0
 """What `Exposure` allows at all."""
 
-Lit = Callable[[], Exposure]
-Look = Callable[[Exposure], Frames]
-
-
-@pytest.fixture
-def camera(devices: RigDevices) -> Camera:
-    return devices.camera
+GAIN_DB = 6.0
+"""Brighter by a factor of two."""
 
 
 def middle(camera: Camera) -> Exposure:
@@ -40,12 +35,15 @@ def test_it_is_a_camera_and_says_who_it_is(camera: Camera) -> None:
     assert isinstance(camera, Device)
     assert isinstance(camera, Camera)
     assert camera.describe_device()["name"] == camera.name
-    assert 0 < camera.exposure_limits_s[0] < camera.exposure_limits_s[1]
+    low, high = camera.exposure_limits_s
+    assert 0 < low < high if settable(camera, "exposure") else 0 < low == high
     assert 0 < camera.saturation_dn < 2**16
 
 
 def test_configure_returns_what_was_taken_and_the_frame_says_the_same(camera: Camera) -> None:
-    wanted = middle(camera).model_copy(update={"exposure_s": middle(camera).exposure_s * 1.0001234567})
+    wanted = middle(camera)
+    if settable(camera, "exposure"):
+        wanted = wanted.model_copy(update={"exposure_s": wanted.exposure_s * 1.0001234567})
     taken = camera.configure(wanted)
     assert taken.exposure_s == pytest.approx(wanted.exposure_s, rel=0.05)
     assert taken.gain_db == wanted.gain_db
@@ -116,8 +114,8 @@ def test_fetch_with_nothing_to_fetch_ends_within_its_limit(camera: Camera, devic
         begun_s, wall_s = devices.clock.now(), time.monotonic()
         with pytest.raises(DeviceTimeout, match=camera.name):
             camera.fetch(limit_s)
-        assert devices.clock.now() - begun_s == pytest.approx(limit_s, abs=0.5)
-        assert time.monotonic() - wall_s < limit_s + 1.0
+        assert limit_s - 0.01 <= devices.clock.now() - begun_s < limit_s + 3.0
+        assert time.monotonic() - wall_s < limit_s + 3.0
 
 
 def test_armed_for_n_it_gives_n_frames_with_their_tags_and_ids_in_order(camera: Camera) -> None:
@@ -137,6 +135,8 @@ def test_armed_for_n_it_gives_n_frames_with_their_tags_and_ids_in_order(camera: 
 
 
 def test_a_frame_that_is_not_ready_in_time_can_still_be_fetched(camera: Camera) -> None:
+    if not settable(camera, "exposure"):
+        pytest.skip("this camera cannot expose for so long that one could be too early")
     low, high = camera.exposure_limits_s
     taken = camera.configure(Exposure(exposure_s=min(max(0.5, low), high)))
     camera.arm(1)
@@ -168,13 +168,12 @@ def test_a_longer_exposure_is_brighter(lit: Lit, look: Look, camera: Camera) -> 
     assert means[0] < means[1] < means[2]
 
 
-def test_more_gain_is_brighter(lit: Lit, look: Look) -> None:
+def test_more_gain_is_brighter(lit: Lit, look: Look, camera: Camera) -> None:
+    if not settable(camera, "gain") or camera.describe_device().get("gain_limit_db", GAIN_DB) < GAIN_DB:
+        pytest.skip(f"this camera has no {GAIN_DB:g} dB of gain")
     dim = Exposure(exposure_s=lit().exposure_s / 4)
-    try:
-        amplified = look(dim.model_copy(update={"gain_db": 6.0}))
-    except InterlockError:
-        pytest.skip("this camera has no 6 dB of gain")
-    assert amplified.gain_db[0] == pytest.approx(6.0, abs=0.5)
+    amplified = look(dim.model_copy(update={"gain_db": GAIN_DB}))
+    assert amplified.gain_db[0] == pytest.approx(GAIN_DB, abs=0.5)
     assert amplified.pixels.mean() > 1.3 * look(dim).pixels.mean()
 
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
 from labctl.devices import Device, Display, Levels
 from labctl.errors import BadInput, DeviceTimeout, HardwareError
-from labctl.exposure import Exposure, Frames
 from labctl.light_path import RigDevices
-
-Lit = Callable[[], Exposure]
-Look = Callable[[Exposure], Frames]
+from tests.conformance.conftest import Lit, Look
 
 
 def full(display: Display) -> Levels:

@@ -9,15 +9,7 @@ import pytest
 
 from labctl.devices import Device, Instrument, Quantity
 from labctl.errors import BadInput, HardwareError, InterlockError
-from labctl.light_path import RigDevices
 from labctl.rig import Rig
-
-
-@pytest.fixture
-def instruments(devices: RigDevices) -> list[Instrument]:
-    if not devices.instruments:
-        pytest.skip("this rig has no instruments")
-    return list(devices.instruments.values())
 
 
 def settable(instruments: list[Instrument]) -> list[tuple[Instrument, str, Quantity]]:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
 from labctl.errors import BadInput, InterlockError
 from labctl.exposure import Exposure, FloatArray, still_plan
 from labctl.rig import Rig
-from tests.conformance.conftest import fill, shoot, whole_mask, whole_scene
-
-Lit = Callable[[], Exposure]
+from tests.conformance.conftest import Lit, fill, shoot, whole_mask, whole_scene
 
 
 def grey(rig: Rig, *radiances: float) -> FloatArray:

@@ -37,7 +37,7 @@ def child_that_runs(module: str) -> int:
 
 def panel_child(display: str) -> int:
     """Process id of the child that draws for `display`: its log is its standard error."""
-    found = [pid for pid in children() if Path(os.readlink(f"/proc/{pid}/fd/2")).name == f"{display}.log"]
+    found = [pid for pid in children() if Path(os.readlink(f"/proc/{pid}/fd/2")).name == f"virtual-{display}.log"]
     assert len(found) == 1, f"{len(found)} children draw for {display}"
     return found[0]
 

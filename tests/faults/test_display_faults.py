@@ -11,7 +11,7 @@ import pytest
 from labctl.errors import DeviceTimeout, HardwareError
 from labctl.sync_proof import prove
 from sim.virtual_lab.lab import VirtualLab
-from tests.faults.captures import FaultyLab
+from tests.faults.captures import FaultyLab, Kind
 from tests.faults.other_window import OtherWindow, other_window
 from tests.faults.processes import freeze, kill, panel_child
 from tests.faults.table import Row, keep
@@ -59,12 +59,12 @@ def test_a_part_covered_for_a_moment_is_a_frame_taken_again(
 
 @pytest.mark.parametrize("panel", ["scene", "mask"])
 def test_a_killed_panel_ends_the_capture_and_a_resumed_one_completes_it(faulty: FaultyLab, panel: str) -> None:
-    taken = faulty.capture("live" if panel == "mask" else "scenes", faults={5: lambda: kill(panel_child(panel))})
+    kind: Kind = "live" if panel == "mask" else "scenes"
+    taken = faulty.capture(kind, faults={5: lambda: kill(panel_child(panel))})
     assert isinstance(taken.error, HardwareError)
     assert "died (signal 9)" in str(taken.error)
     assert "the panel may show the desktop" in str(taken.error)
     assert taken.seconds < 10
-    kind = "live" if panel == "mask" else "scenes"
     again = faulty.capture(kind, start=5)
     taken_safely = [error for error in taken.safe_errors if not error.startswith(f"{panel}: ")]
     assert taken_safely == [], "the other devices are made safe all the same"

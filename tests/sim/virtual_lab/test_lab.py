@@ -192,7 +192,7 @@ def test_up_prints_what_a_shell_must_export_and_ends_on_sigterm() -> None:
         assert (folder / "lab.json").is_file()
         assert exported["VIRTUAL_SHUTTER_HISLIP"].startswith("TCPIP")
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(20) == 0
     assert not folder.exists()
 
 

@@ -231,11 +231,9 @@ static void *run(void *argument) {
         }
         /* A sensor is read out whether or not there is a buffer; else a starved camera would spin. */
         if (!deliver(camera, &shot) && !wait_until(camera, monotonic_ns() + camera->readout_ns)) break;
-        /* Ready for a trigger before anybody can see the frame: who gets one may trigger at once. */
-        const bool last = limit && camera->started >= limit;
-        camera->waits_for_trigger = is_triggered(camera) && !last;
+        /* The lock is held from here until wait_for_start waits: who gets this frame may trigger the next at once. */
         pthread_cond_broadcast(camera->stream.changed);
-        if (last) break;
+        if (limit && camera->started >= limit) break;
     }
     camera->waits_for_trigger = false;
     camera->finished = true;

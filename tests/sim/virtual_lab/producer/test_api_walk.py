@@ -17,7 +17,7 @@ def test_every_call_with_right_and_wrong_arguments_ends_in_its_own_error_and_tou
     program = tmp_path / "walk"
     flags = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
     try:
-        compile_c(find_compiler(), [*write_sources(tmp_path), WALK], program, flags, include=tmp_path)
+        compile_c(find_compiler(), [*write_sources(tmp_path), WALK], program, [*flags, "-Werror"], include=tmp_path)
     except HardwareError as error:
         if "sanitize" in str(error) or "libasan" in str(error):
             pytest.skip("this compiler has no sanitizers")
