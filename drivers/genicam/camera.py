@@ -162,6 +162,7 @@ class GenicamCamera:
     def fetch(self, timeout_s: float) -> Frames:
         """See `Camera.fetch`. DeviceTimeout also says that the exposure is lost; then it may be triggered again."""
         if not self._shots:
+            time.sleep(timeout_s)
             raise DeviceTimeout(f"{self.name}: no exposure is under way; trigger one first")
         shot = self._shots[0]
         frame = self._await(shot, time.monotonic() + timeout_s)

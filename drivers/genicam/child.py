@@ -33,6 +33,7 @@ class CameraInChild:
         self._acquirer: Any = None
         self._features: Features | None = None
         self._socket: socket.socket | None = None
+        self._block: SharedBlock | None = None
         self._ring: FrameRing | None = None
         self._grabber: Grabber | None = None
         self._chunks: ChunkNodes | None = None
@@ -107,7 +108,11 @@ class CameraInChild:
     def attach(self, slots: int, slot_bytes: int) -> None:
         """Take over the ring whose descriptor waits in the socket."""
         _, descriptors, _, _ = socket.recv_fds(self._open_socket(), 1, 1)
-        self._ring = FrameRing(SharedBlock.attach(descriptors[0]), slots, slot_bytes)
+        self._ring = None
+        if self._block is not None:
+            self._block.close()
+        self._block = SharedBlock.attach(descriptors[0])
+        self._ring = FrameRing(self._block, slots, slot_bytes)
 
     def start(self, by_software: bool, policy: Policy) -> None:
         """Empty the ring and start to grab."""

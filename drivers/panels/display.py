@@ -115,7 +115,7 @@ class PanelDisplay:
         return shown_s
 
     def check_shown(self) -> None:
-        """See `labctl.devices.SelfChecking`. With `verify: every` the pixels are read back; otherwise it does nothing."""
+        """See `labctl.devices.SelfChecking`. Reads the pixels back with `verify: every`, and does nothing otherwise."""
         self._need_open()
         if self.settings.verify == "every":
             self._need_silence("be checked")

@@ -13,8 +13,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 LIGHT_PATHS = ("simulated", "sequenced")
 SLMPY_MODULE = "slmcontrol.slm"
 """Has slmPy's class, and can be installed from the package index, which slmPy itself cannot."""
@@ -68,8 +66,8 @@ def viky() -> Backend:
     return Backend("viky", "virtual", {"camera": camera}, real_time=True, needs_lab=True, sees_displays=False)
 
 
-def backends(module: str) -> list[Any]:
-    """What the tests of a module of this folder run on, as parameters."""
+def backends(module: str) -> list[Backend]:
+    """What the tests of a module of this folder run on."""
     found = [*simulated(), REPLAY, VIRTUAL]
     if module == "test_display":
         found.append(SLMPY)
@@ -78,5 +76,4 @@ def backends(module: str) -> list[Any]:
     named = os.environ.get("LABCTL_RIG")
     if named:
         found.append(Backend(f"LABCTL_RIG-{Path(named).stem}", named, real_time=True))
-    marks = {True: [pytest.mark.virtual], False: []}
-    return [pytest.param(backend, id=backend.name, marks=marks[backend.needs_lab]) for backend in found]
+    return found

@@ -31,9 +31,25 @@ _FILLING: dict[str, Exposure] = {}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run every test that needs a rig on all backends of its module."""
-    if "rig" in metafunc.fixturenames:
-        metafunc.parametrize("rig", backends(metafunc.module.__name__.rpartition(".")[2]), indirect=True)
+    """Run every test that needs a rig on all backends of its module that declare what it needs."""
+    if "rig" not in metafunc.fixturenames:
+        return
+    found = backends(metafunc.module.__name__.rpartition(".")[2])
+    if "lit" in metafunc.fixturenames:
+        found = [backend for backend in found if backend.sees_displays]
+    if "repeatable" in metafunc.fixturenames:
+        found = [backend for backend in found if not backend.real_time]
+    marks = {True: [pytest.mark.virtual], False: []}
+    chosen = [pytest.param(backend, id=backend.name, marks=marks[backend.needs_lab]) for backend in found]
+    metafunc.parametrize("rig", chosen, indirect=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one module and one backend in a row, so that a rig that is slow to open is opened once for them."""
+    here = [number for number, item in enumerate(items) if item.path.parent == Path(__file__).parent]
+    ordered = sorted((items[number] for number in here), key=lambda item: (item.path.name, _slow_backend(item)))
+    for number, item in zip(here, ordered, strict=True):
+        items[number] = item
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +115,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 
 
 @pytest.fixture
+def repeatable(rig: Rig) -> None:
+    """The same plan gives the same frames, to the bit: no real time, no real light."""
+
+
+@pytest.fixture
 def devices(rig: Rig) -> RigDevices:
     return rig.devices()
 
@@ -121,12 +142,7 @@ def display(request: pytest.FixtureRequest, rig: Rig) -> Display:
 
 @pytest.fixture
 def lit(rig: Rig, request: pytest.FixtureRequest) -> Lit:
-    """Open mask, white scene: leaves both on the displays and returns an exposure that fills the frame.
-
-    Skips for a camera that does not see the displays, or cannot change its exposure time, as it declares itself.
-    """
-    if not _backend(request.node).sees_displays:
-        pytest.skip("this camera does not see the displays of its rig")
+    """Open mask, white scene: leaves both on the displays and returns an exposure that fills the frame."""
     return _lit_of(rig, _backend(request.node))
 
 
@@ -175,6 +191,12 @@ def fill(rig: Rig, mask: FloatArray, scene: FloatArray) -> Exposure:
 def _backend(node: Any) -> Backend:
     found: Backend = node.callspec.params["rig"]
     return found
+
+
+def _slow_backend(item: pytest.Item) -> str:
+    """Name of the backend when its rig is kept open, else nothing."""
+    backend = _backend(item) if hasattr(item, "callspec") and "rig" in item.callspec.params else None
+    return backend.name if backend is not None and backend.real_time else ""
 
 
 def _kept(backend: Backend, file: str | Path) -> Rig:

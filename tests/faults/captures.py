@@ -42,7 +42,7 @@ Fault = Callable[[], object]
 
 
 def plan_of(kind: Kind) -> ExposurePlan:
-    """FRAMES different scenes through one mask, or FRAMES masks of different openness before the live scene, which the lamp lights."""
+    """FRAMES scenes through one mask, or FRAMES masks of different openness before the live scene, lit by the lamp."""
     rng = np.random.default_rng(5)
     open_share = rng.permutation(np.linspace(0.3, 1.0, FRAMES)).reshape(-1, 1, 1, 1)
     masks = open_share * rng.integers(0, 2, (1, 1, 8, 8)).repeat(4, 2).repeat(4, 3)

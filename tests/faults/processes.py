@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -37,7 +38,7 @@ def child_that_runs(module: str) -> int:
 
 def panel_child(display: str) -> int:
     """Process id of the child that draws for `display`: its log is its standard error."""
-    found = [pid for pid in children() if Path(os.readlink(f"/proc/{pid}/fd/2")).name == f"virtual-{display}.log"]
+    found = [pid for pid in children() if Path(f"/proc/{pid}/fd/2").readlink().name == f"virtual-{display}.log"]
     assert len(found) == 1, f"{len(found)} children draw for {display}"
     return found[0]
 
@@ -52,10 +53,8 @@ def freeze(pid: int, seconds: float) -> None:
     os.kill(pid, signal.SIGSTOP)
 
     def thaw() -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
-        except ProcessLookupError:
-            pass
 
     timer = threading.Timer(seconds, thaw)
     timer.daemon = True

@@ -138,10 +138,11 @@ def test_an_instrument_that_refuses_the_connection_is_named_and_the_rig_opens_on
 
 def test_the_wrong_instrument_is_named(refused: Refused) -> None:
     pattern = r"lamp: 'labctl,Virtual shutter.*' answers at .*correct `resource`"
-    refused("another instrument answers", "`lamp.resource` of the shutter", pattern, **{
+    swapped = {
         "instruments__lamp__resource": "$VIRTUAL_SHUTTER_HISLIP",
         "instruments__shutter__resource": "$VIRTUAL_LAMP",
-    })  # fmt: skip
+    }
+    refused("another instrument answers", "`lamp.resource` of the shutter", pattern, **swapped)
 
 
 def test_levels_of_the_wrong_type_or_size_never_reach_a_panel(faulty: FaultyLab, timed: Callable[[], float]) -> None:

@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.drivers.genicam.conftest import BRIEF, MakeCamera, children, id_shown, take
 
 CYCLES = 50
@@ -20,6 +22,7 @@ def resident_kb() -> int:
     return int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
 
 
+@pytest.mark.slow
 def test_fifty_reopenings_leave_neither_memory_nor_descriptors_nor_processes(make_camera: MakeCamera) -> None:
     camera = make_camera()
     memory, descriptors = [], []
@@ -111,3 +114,15 @@ def test_importing_the_driver_loads_no_vendor_library() -> None:
         "assert not {'harvesters', 'genicam', 'numba'} & set(sys.modules), sorted(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_larger_and_smaller_regions_leave_no_shared_memory_behind(make_camera: MakeCamera) -> None:
+    camera = make_camera()
+    child = Path(f"/proc/{camera.describe_device()['pid']}/fd")
+    open_files = []
+    for rows in range(4, 44, 4):
+        camera.configure(BRIEF.model_copy(update={"roi": (rows, rows)}))
+        camera.arm(1)
+        take(camera)
+        open_files.append((len(list(child.iterdir())), len(os.listdir("/proc/self/fd"))))  # noqa: PTH208
+    assert len(set(open_files)) == 1
