@@ -20,6 +20,7 @@ run: $(STAMP)
 	$(BIN)/labctl run configs/protocols/quickstart.yaml
 
 virtual: $(STAMP) virtual-packages
+	$(BIN)/labctl timing --rig virtual
 	$(BIN)/labctl run configs/protocols/quickstart.yaml --rig virtual
 
 virtual-packages: $(STAMP)

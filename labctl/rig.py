@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from types import TracebackType
 from typing import Any, Self, cast
 
 from labctl import plugins
+from labctl.bounded import within
 from labctl.clock import Clock, WallClock
 from labctl.devices import Device, Display, OpenContext
-from labctl.errors import BadInput, HardwareError
+from labctl.errors import BadInput, DeviceTimeout, HardwareError
 from labctl.exposure import ExposurePlan, Frames, join_frames
 from labctl.interlocks import InterlockGuard
 from labctl.light_path import LightPath, Retake, RigDevices
@@ -92,10 +92,14 @@ class Rig:
         Raises BadInput when the plan does not fit the rig, HardwareError when a device fails, InterlockError when an
         interlock aborts it; see `labctl.interlocks`.
         """
-        devices = self.devices()
         if not isinstance(plan.scenes, str):
             cells, scene_px = plan.masks.shape[-2:], plan.scenes.shape[-2:]
             self.spec.twin.check_design(cells, scene_px, self.spec.roads)
+        return self.stream_any(plan)
+
+    def stream_any(self, plan: ExposurePlan) -> Iterator[Frames]:
+        """As `stream`, for patterns on any grid: the twin is not asked whether it could train with them."""
+        devices = self.devices()
         scene_shape = None if devices.scene is None else devices.scene.shape
         device_plan = to_device_plan(plan, self.spec.roads, devices.mask.shape, scene_shape)
         if self._guard is None:
@@ -140,7 +144,7 @@ class Rig:
         for name in self.spec.safe_order:
             device = self._devices.get(name)
             if device is not None:
-                error = _within(device.safe, self.spec.file.safe_timeout_s)
+                error = _error_of(device.safe, self.spec.file.safe_timeout_s)
                 if error is not None:
                     self.safe_errors.append(f"{name}: {error}")
         return self.safe_errors
@@ -156,14 +160,14 @@ class Rig:
         for name in self.spec.safe_order:
             device = self._devices.get(name)
             if device is not None:
-                error = _within(device.close, self.spec.file.safe_timeout_s)
+                error = _error_of(device.close, self.spec.file.safe_timeout_s)
                 if error is not None:
                     errors.append(f"{name}: {error}")
         untouched = [name for name in self.spec.safe_order if name not in self._devices]
         self._open = False
         self._devices.clear()
         if hasattr(self._world, "close"):
-            error = _within(self._world.close, self.spec.file.safe_timeout_s)
+            error = _error_of(self._world.close, self.spec.file.safe_timeout_s)
             errors += [] if error is None else [f"world: {error}"]
         self.safe_errors = errors
         self._lock.release(safe=not errors and not untouched)
@@ -205,18 +209,12 @@ class Rig:
         self.close()
 
 
-def _within(work: Callable[[], None], limit_s: float) -> str | None:
-    """Run `work` for at most `limit_s`; returns what went wrong, or None."""
-    result: list[str | None] = [f"no answer within {limit_s:g} s"]
-
-    def guarded() -> None:
-        try:
-            work()
-            result[0] = None
-        except Exception as error:  # noqa: BLE001 - the other devices must still be made safe
-            result[0] = f"{type(error).__name__}: {error}"
-
-    thread = threading.Thread(target=guarded, daemon=True)
-    thread.start()
-    thread.join(limit_s)
-    return result[0]
+def _error_of(work: Callable[[], None], limit_s: float) -> str | None:
+    """What went wrong with `work`, given so long; None when it went well."""
+    try:
+        within(limit_s, work)
+    except DeviceTimeout as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001 - the other devices must still be made safe
+        return f"{type(error).__name__}: {error}"
+    return None

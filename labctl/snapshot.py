@@ -21,7 +21,6 @@ from labctl.durable import write_whole
 from labctl.errors import BadInput, HardwareError
 from labctl.exposure import Exposure, ExposurePlan, Frames, join_frames, still_plan
 from labctl.knobs import Value, knobs_of
-from labctl.light_path import SequencedLightPath
 from labctl.patterns import Pattern, design_grid, scene_grid
 from labctl.rig import Rig
 from labctl.roads import to_device_plan
@@ -60,7 +59,7 @@ def take_snapshot(rig: Rig, mask: Pattern, scene: Pattern | None, exposure: Expo
         pattern_plan(rig, mask, scene, exposure, average),
         rig.spec.roads, devices.mask.shape, None if devices.scene is None else devices.scene.shape,
     )  # fmt: skip
-    frames = join_frames(list(SequencedLightPath().stream(plan, devices)))
+    frames = join_frames(list(rig.stream_any(plan.plan)))
     if frames.pixels.shape[1] != 1:
         raise HardwareError(f"the camera gives {frames.pixels.shape[1]} channels; grey or raw Bayer frames are needed")
     pixels = frames.pixels[0, 0] if average == 1 else frames.pixels[:, 0].mean(axis=0, dtype=np.float64)

@@ -59,7 +59,7 @@ def choose(cameras: Sequence[Camera], wanted: Mapping[str, Any]) -> int:
     keys = [key for key in ("serial", "model", "user_id") if wanted.get(key) is not None]
     fitting = [place for place, camera in enumerate(cameras) if all(camera[key] == wanted[key] for key in keys)]
     words = " and ".join(f"{key} {wanted[key]}" for key in keys)
-    index = wanted.get("index")
+    index: int | None = wanted.get("index")
     if not fitting:
         raise HardwareError(f"no camera has {words}; there are {_listed(cameras)}")
     if index is not None:

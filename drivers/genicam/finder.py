@@ -22,10 +22,9 @@ def find_cameras(environment: Mapping[str, str]) -> list[Finding]:
     """Every producer of GENICAM_GENTL64_PATH, and every camera behind it that a rig file can name."""
     found: list[Finding] = []
     for path, answer in _ask_all(environment):
-        failed = isinstance(answer, str)
-        details = {"error": answer} if failed else {"cameras": len(answer)}
+        cameras = [] if isinstance(answer, str) else answer
+        details = {"error": answer} if isinstance(answer, str) else {"cameras": len(answer)}
         found.append(Finding("producer", path.name, f"producer: {path}", details))
-        cameras: list[dict[str, Any]] = [] if failed else list(answer)
         for camera in cameras:
             same = [other for other in cameras if other["serial"] == camera["serial"]]
             where = f"{{type: genicam, producer: {path}, serial: '{camera['serial']}'"

@@ -245,7 +245,7 @@ class KeptCamera:
         window = [top, left, height, width]
         if self.acquiring and window != self._in_camera["window"]:
             self.stop()
-        told = {"locked": True}
+        told: dict[str, Any] = {"locked": True}
         while told["locked"]:
             told = process.ask(
                 "configure",

@@ -32,7 +32,7 @@ class PixelFormat:
     @property
     def saturation_dn(self) -> int:
         """The largest DN that fits."""
-        return 2**self.bits - 1
+        return (1 << self.bits) - 1
 
     def frame_bytes(self, pixels: int) -> int:
         """Bytes of `pixels` pixels without gaps between rows."""

@@ -81,7 +81,9 @@ class FrameRing:
         self.header: Any = self._headers[0]
         self._slots: Any = block.array((slots,), SLOT, HEADER.itemsize)
         start, stride = _pages(HEADER.itemsize + slots * SLOT.itemsize), _pages(slot_bytes)
-        self._pixels = [block.array((slot_bytes,), np.uint8, start + place * stride) for place in range(slots)]
+        self._pixels: list[Any] = [
+            block.array((slot_bytes,), np.uint8, start + place * stride) for place in range(slots)
+        ]
 
     @staticmethod
     def bytes_needed(slots: int, slot_bytes: int) -> int:

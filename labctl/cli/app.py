@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from labctl.cli import bench, preflight, timing
+from labctl.cli.talk import print_json, say
 from labctl.errors import BadInput, ExitCode, Stopped
 
 if TYPE_CHECKING:
@@ -79,9 +79,9 @@ def validate(protocol: ProtocolPath, rig: RigName = None, set_: Overrides = None
     """Check a protocol, its rig, its data and its references; move and write nothing."""
     plan = _prepare(protocol, rig, set_)
     count = len(plan.steps)
-    _say(f"{protocol}: fine. {count} steps on rig '{plan.rig.name}' ({plan.rig.nature_in_words})")
+    say(f"{protocol}: fine. {count} steps on rig '{plan.rig.name}' ({plan.rig.nature_in_words})")
     if as_json:
-        _print_json({"valid": True, "steps": count, "rig": plan.rig.name})
+        print_json({"valid": True, "steps": count, "rig": plan.rig.name})
 
 
 @app.command()
@@ -91,7 +91,7 @@ def plan(protocol: ProtocolPath, rig: RigName = None, set_: Overrides = None, as
 
     planned = _prepare(protocol, rig, set_)
     if as_json:
-        _print_json(plan_as_json(planned))
+        print_json(plan_as_json(planned))
     else:
         show(plan_table(planned))
 
@@ -156,12 +156,12 @@ def status(run: RunPath, as_json: AsJson = False) -> None:
         summary["status"], summary["reason"] = "died", f"its process is gone; `labctl resume {run}` goes on"
     progress = json.loads(folder.progress_file.read_text()) if holder and folder.progress_file.exists() else None
     if as_json:
-        _print_json({**summary, "pid": holder, "progress": progress})
+        print_json({**summary, "pid": holder, "progress": progress})
         return
     show(summary_table(summary))
     if progress is not None:
         age = time.time() - progress["time"]
-        _say(f"{progress['step']}: {progress['done']}/{progress['total']} {progress['unit']}, {age:.0f} s ago")
+        say(f"{progress['step']}: {progress['done']}/{progress['total']} {progress['unit']}, {age:.0f} s ago")
 
 
 @runs_app.callback()
@@ -186,7 +186,7 @@ def runs(
             catalogue.scan(folder)
     rows = catalogue.runs()
     if as_json:
-        _print_json({"runs": [asdict(row) for row in rows]})
+        print_json({"runs": [asdict(row) for row in rows]})
     else:
         show(runs_table(rows))
 
@@ -209,7 +209,7 @@ def runs_compare(
 
     summaries = [open_run(path).summary() for path in run]
     if as_json:
-        _print_json({"runs": [{"run": s["run"], "rig": s["rig"], "metrics": s["metrics"]} for s in summaries]})
+        print_json({"runs": [{"run": s["run"], "rig": s["rig"], "metrics": s["metrics"]} for s in summaries]})
     else:
         show(compare_table(summaries) if all_ else accuracy_table(summaries))
 
@@ -236,9 +236,9 @@ def export_mask(
 
     told = export_mask_files(source, out=out, pitch_m=pitch_m, rig=rig, overrides=set_ or [])
     for file in told["files"]:
-        _say(f"{out / file['file']}: read back, {file['read_back']['equal_cells']} cells equal")
+        say(f"{out / file['file']}: read back, {file['read_back']['equal_cells']} cells equal")
     if as_json:
-        _print_json(told)
+        print_json(told)
 
 
 @app.command()
@@ -274,15 +274,15 @@ def _end(made: Run, as_json: bool) -> None:
     if table is not None:
         show(table, error=True)
     if made.folder.report_file.exists():
-        _say(f"report: {made.folder.report_file}")
-    _say(f"run:    {made.path}")
-    _say(f"{outcome.status}" + (f": {outcome.reason}" if outcome.reason else ""))
+        say(f"report: {made.folder.report_file}")
+    say(f"run:    {made.path}")
+    say(f"{outcome.status}" + (f": {outcome.reason}" if outcome.reason else ""))
     if outcome.exit_code != ExitCode.OK:
         if made.folder.log_file.exists() and outcome.exit_code == ExitCode.RUN_FAILED:
-            _say(f"log:    {made.folder.log_file}")
-        _say(f"go on with: labctl resume {made.path}")
+            say(f"log:    {made.folder.log_file}")
+        say(f"go on with: labctl resume {made.path}")
     if as_json:
-        _print_json(
+        print_json(
             {
                 "run": str(made.path),
                 "status": outcome.status,
@@ -301,12 +301,4 @@ def _signal(run: Path, number: signal.Signals, what: str) -> None:
     if holder is None:
         raise BadInput(f"run {run} is not running (status {folder.summary()['status']}); nothing to stop")
     os.kill(holder, number)
-    _say(f"run {run} (process {holder}) {what}; see `labctl status {run}`")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, allow_nan=False))  # noqa: T201
+    say(f"run {run} (process {holder}) {what}; see `labctl status {run}`")

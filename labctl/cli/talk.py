@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
 WIDTH = 100
 """Columns of what is drawn where the output is no terminal."""
@@ -24,5 +25,7 @@ def print_json(value: Any) -> None:
 
 def console(*, error: bool = False) -> Console:
     """Where tables and drawings go: as wide as the terminal, or WIDTH."""
+    from rich.console import Console
+
     made = Console(stderr=error, highlight=False)
     return made if made.is_terminal else Console(stderr=error, highlight=False, width=WIDTH)

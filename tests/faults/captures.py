@@ -31,8 +31,10 @@ QUICK: Mapping[str, Any] = {
     "scene.settle_s": 0.06,
     "camera.frame_limit_s": 1.0,
     "camera.answer_limit_s": 2.0,
+    "interlocks": [],
 }
-"""The virtual rig for these tests. The limits are shortened so that what waits for them is over sooner."""
+"""The virtual rig for these tests. The limits are shortened so that what waits for them is over sooner. Without
+interlocks no frame is held back, and it is known which one is under way when a fault comes."""
 
 LAMP_WATCHED = [{"quantity": "lamp.emission", "within": 0.05, "of": "lamp.power", "every_s": 0.05}]
 """An interlock on the light itself: what the lamp was told and what it gives must agree."""

@@ -33,7 +33,8 @@ def test_a_spoilt_answer_is_an_error_and_the_next_one_is_right(
     kind: type[HardwareError],
     words: str,
 ) -> None:
-    with faulty.open(**QUICK_LAMP, mask=None, scene=None, camera=None, safe_order=["lamp", "shutter"]) as rig:
+    quick = {**QUICK_LAMP, "instruments__lamp__resource": "$VIRTUAL_LAMP"}  # a bare socket: worse than HiSLIP
+    with faulty.open(**quick, mask=None, scene=None, camera=None, safe_order=["lamp", "shutter"]) as rig:
         lamp = rig._instruments()["lamp"]
         lamp.set_quantity("power", 0.25)
         faulty.lab.ask_instruments("lamp", **fault)
