@@ -59,9 +59,17 @@ class CameraProcess:
     ) -> dict[str, Any]:
         """Open the camera that fits `wanted`; returns what it is."""
         paths = [str(path) for path in producers]
-        return self.ask(
-            "open", limit_s, producers=paths, wanted=dict(wanted), buffers=buffers, socket_fd=self._their_fd
-        )
+        try:
+            return self.ask(
+                "open", limit_s, producers=paths, wanted=dict(wanted), buffers=buffers, socket_fd=self._their_fd
+            )
+        except HardwareError as error:
+            if self.alive:
+                raise
+            raise HardwareError(
+                f"{self._device}: the producer {', '.join(paths)} brings the camera's process down ({error}); "
+                "reinstall it, and check that it is built for this computer"
+            ) from None
 
     def start(self, by_software: bool, policy: Policy, slots: int, frame_bytes: int, limit_s: float) -> None:
         """Start to grab into an empty ring of `slots` frames of up to `frame_bytes`."""

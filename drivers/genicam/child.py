@@ -117,20 +117,18 @@ class CameraInChild:
     def start(self, by_software: bool, policy: Policy) -> None:
         """Empty the ring and start to grab."""
         from drivers.genicam.features import set_trigger
-        from drivers.genicam.grab import ChunkNodes, Grabber
+        from drivers.genicam.grab import Grabber
 
         features = self._open_features()
         self.stop()
         if by_software or features.has("TriggerMode"):
             set_trigger(features, by_software)
-        if self._ring is None:
+        if self._ring is None or self._chunks is None:
             raise HardwareError("there is no ring to grab into")
         self._ring.clear()
         self._acquirer.start()
         ticks_hz = float(features.read_or_none(features.name_of("TickFrequency") or "") or 0)
-        self._grabber = Grabber(
-            self._acquirer, self._ring, policy, self._chunks or ChunkNodes(), ticks_hz, self._notice
-        )
+        self._grabber = Grabber(self._acquirer, self._ring, policy, self._chunks, ticks_hz, self._notice)
 
     def stop(self) -> None:
         """Stop grabbing; fine in any state."""
@@ -233,7 +231,7 @@ class CameraInChild:
                 features.put("ChunkSelector", name)
                 features.put("ChunkEnable", True)
                 told[name] = features.node(f"Chunk{name}")
-        self._chunks = ChunkNodes(told.get("ExposureTime"), told.get("Gain"))
+        self._chunks = ChunkNodes(features.alone, told.get("ExposureTime"), told.get("Gain"))
         return "ExposureTime" in told
 
     def _axis(self, length: str, offset: str) -> dict[str, Any]:

@@ -75,7 +75,9 @@ def choose(cameras: Sequence[Camera], wanted: Mapping[str, Any]) -> int:
 def create_camera(harvester: Harvester, place: int, buffers: int) -> Any:
     """The image acquirer of one camera. Raises HardwareError when somebody else holds it."""
     name = _listed([_camera(harvester.device_info_list[place])])
-    config = ParameterSet({ParameterKey.NUM_BUFFERS_FOR_FETCH_CALL: buffers})
+    config = ParameterSet(
+        {ParameterKey.NUM_BUFFERS_FOR_FETCH_CALL: buffers, ParameterKey.ENABLE_AUTO_CHUNK_DATA_UPDATE: False}
+    )
     try:
         return harvester.create(place, config=config)
     except (gentl.ResourceInUseException, gentl.AccessDeniedException) as error:

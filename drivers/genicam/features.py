@@ -1,12 +1,16 @@
 """The features of a camera by name: read, written within their limits and read back. Runs in the camera's process.
 
-Nodes never leave this module: one that is used after its camera was closed takes the process down.
+A node that is used after its camera was closed takes the process down. Two threads at nodes at once stop it for ever:
+one holds the lock of the node map and waits for the interpreter's, which the other one holds while it waits for the
+node map. So every use of a node holds `Features.alone`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from genicam import genapi
 
@@ -14,6 +18,8 @@ from labctl.errors import BadInput, HardwareError
 from labctl.suggest import did_you_mean
 
 Value = bool | int | float | str
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "ExposureTime": ("ExposureTime", "ExposureTimeAbs"),
@@ -32,30 +38,49 @@ AUTOMATICS: Mapping[str, Value] = {
 """What would change a frame behind the back of the settings, and its off position."""
 
 
+def _alone(
+    method: Callable[Concatenate[Features, Given], Result],
+) -> Callable[Concatenate[Features, Given], Result]:
+    """Hold `alone` during the method."""
+
+    @wraps(method)
+    def held(self: Features, /, *given: Given.args, **named: Given.kwargs) -> Result:
+        with self.alone:
+            return method(self, *given, **named)
+
+    return held
+
+
 class Features:
     """Features of one node map, until `close`."""
 
     def __init__(self, node_map: Any) -> None:
+        self.alone = threading.RLock()
         self._node_map: Any = node_map
 
+    @_alone
     def close(self) -> None:
         """Forget the node map; every later call raises HardwareError."""
         self._node_map = None
 
+    @_alone
     def has(self, name: str) -> bool:
         """Whether there is such a feature and it can be used in some state of the camera."""
         node = self._find(name)
         return node is not None and node.node.get_access_mode() != genapi.EAccessMode.NI
 
+    @_alone
     def writable(self, name: str) -> bool:
         """Whether it can be written now."""
         node = self._find(name)
         return node is not None and genapi.is_writable(node.node.get_access_mode())
 
+    @_alone
     def name_of(self, name: str) -> str | None:
         """Which of the aliases of `name` this camera has."""
         return next((alias for alias in ALIASES.get(name, (name,)) if self.has(alias)), None)
 
+    @_alone
     def read(self, name: str) -> Value:
         """The present value, asked from the camera and not from a cache."""
         node = self._node(name)
@@ -63,6 +88,7 @@ class Features:
             raise HardwareError(f"the feature {name} cannot be read now")
         return _plain(node.get_value(False, True))
 
+    @_alone
     def read_or_none(self, name: str) -> Value | None:
         """As `read`; None where the camera does not have it or does not tell it now."""
         try:
@@ -70,15 +96,18 @@ class Features:
         except (HardwareError, genapi.GenericException):
             return None
 
+    @_alone
     def limits(self, name: str) -> tuple[float, float]:
         """Lowest and highest value of a number."""
         node = self._node(name)
         return float(node.min), float(node.max)
 
+    @_alone
     def step(self, name: str) -> int:
         """Increment of a whole number."""
         return int(self._node(name).inc)
 
+    @_alone
     def entries(self, name: str) -> list[str]:
         """The values of an enumeration that can be chosen now."""
         node = self._node(name)
@@ -86,6 +115,7 @@ class Features:
             entry.symbolic for entry in node.entries if genapi.is_available(entry.node.get_access_mode())
         ]  # entries of other sensors stay in the file of a family
 
+    @_alone
     def write(self, name: str, value: Value) -> Value:
         """Set `name` and read it back. Numbers off the increment go to the nearest step.
 
@@ -104,11 +134,13 @@ class Features:
         read_back = self.read_or_none(name)
         return value if read_back is None else read_back
 
+    @_alone
     def write_clamped(self, name: str, value: float) -> float:
         """Set a number, moved to the nearest value that the camera allows now; read back."""
         low, high = self.limits(name)
         return float(self.write(name, min(max(value, low), high)))
 
+    @_alone
     def put(self, name: str, value: Value) -> None:
         """Set `name` if the camera has it, lets it be written, and knows the value; a camera without it is fine."""
         if self.writable(name):
@@ -116,18 +148,21 @@ class Features:
             if not isinstance(node, genapi.IEnumeration) or value in self.entries(name):
                 self.write(name, value)
 
+    @_alone
     def execute(self, name: str) -> None:
         """Run a command."""
         self._node(name).execute()
 
+    @_alone
     def code(self, name: str) -> int:
         """The number behind the present value of an enumeration."""
         return int(self._node(name).get_int_value(False, True))
 
     def node(self, name: str) -> Any:
-        """The node itself, for the grab thread, which ends before the node map does."""
+        """The node itself, for the grab thread, which ends before the node map does and uses it under `alone`."""
         return self._node(name)
 
+    @_alone
     def describe(self, name: str) -> dict[str, Any]:
         """Kind, access, value, limits and unit of a feature as plain values."""
         node = self._node(name)
@@ -143,6 +178,7 @@ class Features:
             found["entries"] = self.entries(name)
         return found
 
+    @_alone
     def names(self) -> list[str]:
         """All features with a value or an action, as the camera's own tree lists them."""
         return [node.node.name for node in self._all()]

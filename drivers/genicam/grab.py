@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +23,22 @@ FETCH_S = 0.02
 
 @dataclass(frozen=True)
 class ChunkNodes:
-    """Where the camera's own word on a frame is found, as far as it gives one. gain in the unit of its gain feature."""
+    """Where the camera's own word on a frame is found, as far as it gives one. gain in the unit of its gain feature.
 
+    alone: held while a node is used; see `drivers.genicam.features`.
+    """
+
+    alone: AbstractContextManager[object]
     exposure_us: Any = None
     gain: Any = None
+
+    def told_by(self, acquirer: Any, buffer: Any) -> tuple[float, float]:
+        """Exposure time in microseconds and gain of the frame in `buffer`, NaN where it does not tell."""
+        if self.exposure_us is None and self.gain is None:
+            return math.nan, math.nan
+        with self.alone:
+            acquirer._update_chunk_data(buffer=buffer, is_manual=True)  # harvesters offers it for costly buffers only
+            return _told(self.exposure_us), _told(self.gain)
 
 
 class Grabber:
@@ -82,7 +95,7 @@ class Grabber:
         if self._clock is None:
             self._clock = self._clock_of(buffer)
         camera_ns = self._clock(buffer)
-        exposure_us, gain = _told(self._chunks.exposure_us), _told(self._chunks.gain)
+        exposure_us, gain = self._chunks.told_by(self._acquirer, buffer)
         if camera_ns == 0:
             flags |= Flag.NO_CAMERA_CLOCK
         if math.isnan(exposure_us):

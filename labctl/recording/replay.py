@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter
 
 from labctl.device_process import error_named
 from labctl.devices import DeviceKind, DeviceSettings, Levels, OpenContext, Playback, Quantity
@@ -19,8 +20,11 @@ from labctl.recording.recorder import FRAME_ARRAYS, told
 from labctl.recording.tape import Call, TapeReader
 from labctl.roads import Roads
 
+QUANTITIES = TypeAdapter(dict[str, Quantity])
+
 LOOK = "read_quantity"
-"""A call that moves nothing. Whoever watches a quantity while a run goes on reads it more or less often each time."""
+"""A call that moves nothing, not even the clock of the replay. Whoever watches a quantity while a run goes on reads it
+more or less often each time."""
 
 CHECK = "check_shown"
 """A call that is recorded only when it failed."""
@@ -146,7 +150,8 @@ class _Tape:
             if name in FREE and not self._comes(name, wanted):
                 return None
             call = self._look(wanted) if name == LOOK else self._take(name, wanted)
-            self._world.clock.turn_to(call.ended_s)
+            if name != LOOK:
+                self._world.clock.turn_to(call.ended_s)
         if call.error is not None:
             raise error_named(call.error[0])(call.error[1])
         return call.result
@@ -302,8 +307,7 @@ class ReplayInstrument(_Replay):
 
     def __init__(self, tape: _Tape) -> None:
         super().__init__(tape)
-        found = tape.reader.attributes["quantities"]
-        self.quantities: Mapping[str, Quantity] = {name: Quantity(**quantity) for name, quantity in found.items()}
+        self.quantities: Mapping[str, Quantity] = QUANTITIES.validate_python(tape.reader.attributes["quantities"])
 
     def read_quantity(self, name: str) -> float:
         """See `Instrument.read_quantity`."""

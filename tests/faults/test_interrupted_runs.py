@@ -18,7 +18,8 @@ import pytest
 
 import labctl
 from labctl.api import resume
-from labctl.frames.ledger import read_capture
+from labctl.durable import read_lines
+from labctl.frames.ledger import HEADER, LEDGER, RAW, read_capture
 from tests.faults.captures import FaultyLab
 from tests.faults.processes import children, wait_until
 from tests.faults.table import Row, keep
@@ -29,7 +30,7 @@ name: short
 rig: virtual
 scene_px: [63, 63]
 mask_cells: [32, 32]
-data: {type: npz, path: scenes.npz}
+data: {type: npz, path: {scenes}}
 designs: {disc: {type: disc}}
 steps:
   train: {type: train, epochs: 1, exposure_s: 0.002}
@@ -60,8 +61,8 @@ def protocol(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     scenes = rng.random((60, 9, 9), dtype=np.float32).repeat(7, 1).repeat(7, 2)
     split = np.repeat([0, 1, 2], [30, 10, 20])
-    np.savez(tmp_path / "scenes.npz", images=scenes, labels=np.arange(60) % 2, split=split)
-    (tmp_path / "short.yaml").write_text(PROTOCOL)
+    np.savez(tmp_path / "scenes.npz", images=scenes, identity=np.arange(60) % 2, split=split)
+    (tmp_path / "short.yaml").write_text(PROTOCOL.replace("{scenes}", str(tmp_path / "scenes.npz")))
     return tmp_path / "short.yaml"
 
 
@@ -164,8 +165,11 @@ def wait_for_frames(run: Path, process: subprocess.Popen[str], count: int) -> No
 
 
 def frames_of(run: Path) -> npt.NDArray[np.uint16]:
-    captured = read_capture(run / "artifacts" / CAPTURE / "frames")
-    return np.asarray(captured.pixels)
+    """(n, 1, h, w): all frames that the ledger acknowledges, of a capture that may not be complete."""
+    folder = run / "artifacts" / CAPTURE / "frames"
+    shape = json.loads((folder / HEADER).read_text())["frame_shape"]
+    count = len(read_lines(folder / LEDGER))
+    return np.fromfile(folder / RAW, dtype="<u2", count=count * int(np.prod(shape))).reshape(count, *shape)
 
 
 def check_completed(run: Path, taken: npt.NDArray[np.uint16]) -> None:

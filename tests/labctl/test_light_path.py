@@ -105,6 +105,26 @@ def test_a_lost_or_doubtful_frame_is_taken_again_and_counted(rig: Rig, fault: ty
     assert camera.armed == [6, 3], "armed anew for what is left"
 
 
+def test_an_exposure_that_is_taken_again_shows_its_patterns_again(rig: Rig) -> None:
+    Lost(rig, at=3)
+    devices = rig.devices()
+    shown = {"mask": 0, "scene": 0}
+
+    def counted(name: str, show: Any) -> Any:
+        def count(levels: np.ndarray) -> float:
+            shown[name] += 1
+            told: float = show(levels)
+            return told
+
+        return count
+
+    for name in shown:
+        display = getattr(devices, name)
+        display.show = counted(name, display.show)
+    rig.expose(replace(plan(6), masks=plan(1).masks))
+    assert shown == {"mask": 2, "scene": 7}
+
+
 @pytest.mark.parametrize("fault", [Lost, Skipped, Stale, Mistaken])
 def test_a_fault_that_stays_ends_in_an_error_that_says_both(rig: Rig, fault: type[Faulty]) -> None:
     fault(rig, at=2, times=9)

@@ -175,6 +175,28 @@ def test_readings_may_come_more_or_less_often_than_they_were_recorded(tmp_path: 
     assert replay(tmp_path, lambda rig: watch(rig, 5, 7)) == [0.0, 0.4]
 
 
+def test_whoever_watches_a_quantity_does_not_turn_back_the_time(tmp_path: Path) -> None:
+    def session(rig: Rig) -> float:
+        devices = rig.devices()
+        devices.instruments["lamp"].read_quantity("power")
+        rig.expose(plan(5))
+        exposed_s = devices.clock.now()
+        devices.instruments["lamp"].read_quantity("power")
+        assert devices.clock.now() == exposed_s
+        return exposed_s
+
+    assert record(tmp_path, session) > 0
+    assert replay(tmp_path, lambda rig: (session(rig), session_of_looks(rig))[1])
+
+
+def session_of_looks(rig: Rig) -> bool:
+    """Looks that nobody recorded find the last reading, and leave the time alone."""
+    clock, lamp = rig.devices().clock, rig.devices().instruments["lamp"]
+    clock.sleep(1.0)
+    now_s = clock.now()
+    return [lamp.read_quantity("power") for _ in range(3)] == [0.0] * 3 and clock.now() == now_s
+
+
 def test_time_passes_in_a_replay_as_it_did(tmp_path: Path) -> None:
     def times(rig: Rig) -> float:
         begun_s = rig.devices().clock.now()

@@ -304,3 +304,13 @@ def test_a_frame_not_ready_in_time_can_still_be_fetched_and_disarm_drops_it(make
     assert time.monotonic() - begun_s < 0.35, "a stop does not wait for the exposure"
     camera.arm(1)
     assert take(camera, 7).exposure_ids.tolist() == [7]
+
+
+def test_features_can_be_used_while_frames_come_without_ever_locking_up(make_camera: MakeCamera) -> None:
+    camera = make_camera(features={"AcquisitionFrameRate": 2000.0})
+    camera.configure(Exposure(exposure_s=2e-5))
+    camera.start_stream()
+    for _ in range(100):
+        assert len(camera.features()) > 50
+    assert camera.latest(5).frame_ids.tolist() == [0]
+    assert camera.stats()["recoveries"] == 0
