@@ -2,9 +2,10 @@
 
     python benchmarks/soak.py [--cycles 100] [--anew 5] [--minutes 10] [--out soak]
 
-Counted: memory (PSS, which shares out what processes have in common) of this process, of the drivers' children and of
-the lab; open files, threads and processes; pieces of shared memory (of the whole computer: leave it alone meanwhile);
-windows on the lab's X server. After every cycle the rig is closed when they are counted, in a capture it is open.
+Counted: memory of this process, of the drivers' children and of the lab (proportional share of anonymous and shared
+memory, without the files of programs); open files, threads and processes; windows on the lab's X server; System V
+shared memory that any of these processes has made, and the files in /dev/shm of the whole computer, so leave it alone
+meanwhile. After every cycle the rig is closed when they are counted, in a capture it is open.
 
 A quantity grows when the 95 % interval of its slope lies above 0 and the growth over the whole is above its limit. The
 interval takes the samples for independent; memory that goes up in steps makes it too narrow, never too wide.
@@ -143,13 +144,15 @@ def _soak(cycles: int, anew: int, minutes: float, out: Path) -> bool:
 
 
 def _cycles(lab: VirtualLab, cycles: int) -> Iterator[Sample]:
+    makers: set[int] = set()
     for cycle in range(cycles):
         with labctl.open_rig("virtual") as rig:
             for _ in rig.stream(_plan(2)):
                 pass
+            makers |= _below(os.getpid())
         if rig.safe_errors:
             raise SystemExit(f"cycle {cycle}: {rig.safe_errors}")
-        yield _sample(float(cycle), lab)
+        yield _sample(float(cycle), lab, makers)
 
 
 def _capture(lab: VirtualLab, minutes: float) -> tuple[list[Sample], str]:
@@ -163,7 +166,7 @@ def _capture(lab: VirtualLab, minutes: float) -> tuple[list[Sample], str]:
                     raise SystemExit(f"frame {int(frame.exposure_ids[0])} came where {frames} was due")
                 frames += 1
                 if (now_s := time.monotonic() - begun_s) >= due_s:
-                    samples.append(_sample(now_s / 3600, lab))
+                    samples.append(_sample(now_s / 3600, lab, set()))
                     due_s = now_s + SAMPLE_S
         stats, retakes = rig.devices().camera.describe_device()["drops"], len(rig.retakes)
     said = f"{frames} frames in {now_s:.0f} s ({frames / now_s:.1f}/s), {retakes} taken twice; camera {stats}"
@@ -177,22 +180,23 @@ def _plan(frames: int, first: int = 0) -> Any:
     return still_plan(scenes, np.ones((32, 32)), exposure, exposure_ids=first + np.arange(frames))
 
 
-def _sample(at: float, lab: VirtualLab) -> Sample:
+def _sample(at: float, lab: VirtualLab, makers: set[int]) -> Sample:
+    """makers: process ids that have been there, beside those that are."""
     gc.collect()
     below = {child: {child} | _below(child) for child in _children_of(os.getpid())}
     others = next(processes for processes in below.values() if lab.pids["bench"] in processes)  # with their keeper
     children = set().union(*below.values()) - others
     return Sample(
         at=at,
-        parent_mib=_pss_mib(os.getpid()),
-        children_mib=sum(map(_pss_mib, children)),
-        lab_mib=sum(map(_pss_mib, others)),
+        parent_mib=_memory_mib(os.getpid()),
+        children_mib=sum(map(_memory_mib, children)),
+        lab_mib=sum(map(_memory_mib, others)),
         files=_count(f"/proc/{os.getpid()}/fd"),
         lab_files=sum(_count(f"/proc/{pid}/fd") for pid in others),
         threads=_count(f"/proc/{os.getpid()}/task"),
         children=len(children),
         lab_processes=len(others),
-        shared_memory=_count("/dev/shm") + len(Path("/proc/sysvipc/shm").read_text().splitlines()) - 1,
+        shared_memory=_count("/dev/shm") + _segments(makers | others | children),
         windows=_windows(lab.environment["DISPLAY"]),
     )
 
@@ -216,14 +220,18 @@ def _children_of(pid: int) -> list[int]:
     return found
 
 
-def _pss_mib(pid: int) -> float:
+def _memory_mib(pid: int) -> float:
     try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) / 1024
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:  # it has ended just now
-        pass
-    return 0.0
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))) / 1024
+
+
+def _segments(makers: set[int]) -> int:
+    """System V shared memory that one of `makers` has made and that is still there."""
+    head, *rows = (line.split() for line in Path("/proc/sysvipc/shm").read_text().splitlines())
+    return sum(int(row[head.index("cpid")]) in makers for row in rows)
 
 
 def _count(folder: str) -> int:
@@ -278,7 +286,7 @@ def _draw(title: str, samples: Sequence[Sample], per: str, path: Path) -> None:
     for name, unit in UNITS.items():
         axes = memory if unit else counts
         axes.plot(at, [getattr(sample, name) for sample in samples], label=name.removesuffix("_mib").replace("_", " "))
-    memory.set(ylabel="memory (PSS) in MiB", title=f"{title}: {len(samples)} samples")
+    memory.set(ylabel="memory in MiB", title=f"{title}: {len(samples)} samples")
     counts.set(ylabel="count", xlabel=label)
     for axes in (memory, counts):
         axes.set_ylim(bottom=0)

@@ -71,7 +71,8 @@ class Rig:
                         self._settle_from[name] = settle_display(self.spec, name, cast(Display, device))
                     device.safe()
                 except HardwareError as error:
-                    failures.append(f"{name}: {error}")
+                    said = str(error)
+                    failures.append(said if said.startswith(f"{name}: ") else f"{name}: {said}")
             if failures:
                 raise HardwareError(f"rig '{self.spec.name}' could not be opened: " + "; ".join(failures))
             if self.spec.file.interlocks:

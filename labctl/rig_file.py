@@ -26,6 +26,16 @@ Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 
 ROLES = ("mask", "scene", "camera")
 
+Nature = Literal["simulated", "emulated", "replayed", "real"]
+"""Of a rig: computed; real drivers on virtual hardware; the recording of a session; or a bench."""
+
+NATURE_WORDS: Mapping[Nature, str] = {
+    "simulated": "simulated",
+    "emulated": "virtual lab, real drivers",
+    "replayed": "replay of a recording",
+    "real": "REAL HARDWARE",
+}
+
 
 class RoadSettings(Frozen):
     """Roads from the design grids to display levels."""
@@ -105,17 +115,17 @@ class RigSpec:
         return all(device.simulated for device in self.devices.values())
 
     @property
-    def nature(self) -> Literal["simulated", "emulated", "real"]:
-        """What a number from this rig is worth: computed, from real drivers on virtual hardware, or from a bench."""
-        if self.simulated:
-            return "simulated"
-        return "real" if self.world is None else "emulated"
+    def nature(self) -> Nature:
+        """What a number from this rig is worth. A world may say it itself; see `Nature`."""
+        if self.world is None and not self.simulated:
+            return "real"
+        said: Nature = getattr(self.world, "nature", "simulated")
+        return said
 
     @property
     def nature_in_words(self) -> str:
         """`nature`, loud where something would move."""
-        words = {"simulated": "simulated", "emulated": "virtual lab, real drivers", "real": "REAL HARDWARE"}
-        return words[self.nature]
+        return NATURE_WORDS[self.nature]
 
     @property
     def safe_order(self) -> tuple[str, ...]:

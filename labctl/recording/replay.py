@@ -72,6 +72,7 @@ class ReplayWorld:
 class ReplayWorldSettings(Frozen):
     """A recorded session stands behind the devices of this rig."""
 
+    nature: ClassVar[str] = "replayed"
     type: Literal["replay"] = "replay"
     folder: str
     """Of one session: where its `rig.yaml` lies."""

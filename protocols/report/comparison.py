@@ -230,7 +230,12 @@ def _meaning(evidence: Evidence) -> str:
             f"{name}, whose bench computes the light by itself and has errors that the trainer does not know. "
             "“Simulated” is measured in the twin, the model that training uses."
         )
-    if not rig.simulated:
+    if rig.nature == "replayed":
+        return (
+            f"“Captured” was played back from a recording of rig {name}. “Simulated” is measured in the twin, the "
+            "model that training uses."
+        )
+    if rig.nature == "real":
         return (
             f"“Simulated” is measured in the twin, the model of rig {name} that training uses. “Captured” is "
             f"measured by the camera of the REAL rig {name}."

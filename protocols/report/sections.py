@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from labctl.rig_file import NATURE_WORDS
 from protocols.report import tables
 from protocols.report.comparison import accuracy_section
 from protocols.report.exported import exported_section
@@ -15,10 +16,10 @@ from protocols.report.optics import Pairs, camera_section, gap_section, live_sec
 from protocols.report.page import Block, Fold, Picture, Table, Text, short_name
 from protocols.report.tables import Evidence, Made
 
-NATURES = {"simulated": "simulated", "emulated": "virtual lab, real drivers", "real": "REAL"}
 FRAMES_BY = {
     "simulated": " (computed by the simulated rig, not by a camera).",
     "emulated": " (through the real drivers, from the bench of the virtual lab).",
+    "replayed": " (played back from a recording).",
     "real": ".",
 }
 
@@ -145,7 +146,7 @@ def _provenance(evidence: Evidence, pairs: Pairs) -> list[Block]:
     summary, run = evidence.summary, evidence.run
     facts = [
         ["protocol", summary["name"], summary["protocol_hash"][:16]],
-        ["rig", f"{summary['rig']} ({NATURES[summary['nature']]})", summary["rig_hash"][:16]],
+        ["rig", f"{summary['rig']} ({NATURE_WORDS[summary['nature']]})", summary["rig_hash"][:16]],
         *(
             [["data", evidence.protocol.data.type, evidence.protocol.data.fingerprint()[:16]]]
             if evidence.protocol.data

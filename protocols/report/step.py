@@ -8,11 +8,12 @@ from typing import Any, ClassVar, Literal
 
 from labctl.durable import write_whole
 from labctl.errors import LabctlError
+from labctl.rig_file import NATURE_WORDS
 from labctl.steps import Estimate, Step, StepContext, StepResult, StepSetting
 from labctl.store import RunFolder
 from protocols.report import tables
 from protocols.report.page import FIGURES_FOLDER, Picture, Section, Text, render
-from protocols.report.sections import NATURES, PARTS, Part
+from protocols.report.sections import PARTS, Part
 from protocols.report.tables import Evidence, FramePairs, Score
 
 
@@ -90,7 +91,8 @@ def _title(evidence: Evidence) -> dict[str, Any]:
         "name": summary["name"],
         "description": evidence.protocol.file.description,
         "rig": summary["rig"],
-        "nature": NATURES[summary["nature"]],
+        "nature": NATURE_WORDS[summary["nature"]],
+        "real": summary["nature"] == "real",
         "status": status,
         "complete": done == total and ended in ("running", "finished"),
         "began": _moment(summary["began"]),

@@ -6,7 +6,7 @@ import math
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
@@ -31,6 +31,7 @@ class VirtualLabSettings(Frozen):
     those of the `as-built` world: the same seed gives both the same errors, where they have the same name.
     """
 
+    nature: ClassVar[str] = "emulated"
     type: Literal["virtual-lab"] = "virtual-lab"
     display: Literal["auto", "xorg", "xvfb"] = "auto"
     """The X server of the lab; auto takes Xorg with the dummy driver, and Xvfb where that does not start."""

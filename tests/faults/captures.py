@@ -147,9 +147,11 @@ class FaultyLab:
         retakes = len(taken.retakes) + len(again.retakes)
         keep(Row(fault, injected, str(taken.error), ended, retakes, lost, taken.seconds + again.seconds))
 
-    def refused(self, fault: str, injected: str, error: Exception, seconds: float) -> None:
+    def refused(
+        self, fault: str, injected: str, error: Exception, seconds: float, then: str = "nothing exposed"
+    ) -> None:
         """Keep the row of what ended before anything was exposed."""
-        keep(Row(fault, injected, str(error), f"{type(error).__name__}; nothing exposed", 0, 0, seconds))
+        keep(Row(fault, injected, str(error), f"{type(error).__name__}; {then}", 0, 0, seconds))
 
 
 def _nothing() -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 ROWS_VARIABLE = "LABCTL_FAULT_ROWS"
 """Names a file to which every test adds its row, as one line of JSON. Unset: nothing is kept."""
 
-LONGEST_TEXT = 300
+FIRST_PART, LAST_PART = 200, 130
+"""Characters of a long text that are kept: it begins with what happened and ends with what to do."""
 
 HEAD = """| # | fault | injected how | what the user saw | ended | retakes | frames lost | s |
 |---|---|---|---|---|---|---|---|
@@ -59,14 +60,17 @@ def plain(text: str) -> str:
     """`text` without what differs from one computer and run to the next: paths, process ids, ports."""
     for pattern, instead in _PRIVATE:
         text = pattern.sub(instead, text)
-    return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 4]} ..."
+    if len(text) <= FIRST_PART + LAST_PART:
+        return text
+    return f"{text[:FIRST_PART].rpartition(' ')[0]} [...] {text[-LAST_PART:].partition(' ')[2]}"
 
 
 _PRIVATE = (
     (re.compile(r"(?:/[\w.,+-]+)+/([\w.+-]+)"), r".../\1"),
     (re.compile(r"\bprocess \d+"), "process N"),
     (re.compile(r"127\.0\.0\.1::(hislip0,)?\d+"), r"127.0.0.1::\1PORT"),
-    (re.compile(r"display server :\d+"), "display server :N"),
+    (re.compile(r"display server :\d\d?\b"), "display server :N"),
+    (re.compile(r"open display :\d\d?\b"), "open display :N"),
 )
 
 

@@ -21,6 +21,11 @@ SPOILT: list[tuple[str, dict[str, Any], type[HardwareError], str]] = [
     ("hangs up", {"fault": "drop"}, HardwareError, "check"),
 ]
 
+
+def said(fault: dict[str, Any]) -> str:
+    return "instruments control: " + ", ".join(str(value) for value in fault.values())
+
+
 QUICK_LAMP = {"instruments__lamp__timeout_s": 0.3}
 
 
@@ -44,7 +49,7 @@ def test_a_spoilt_answer_is_an_error_and_the_next_one_is_right(
             assert lamp.read_quantity("power") == 0.25, "no answer belongs to an older question"
         assert lamp.read_quantity("emission") == pytest.approx(0.25, rel=0.01)
     assert rig.safe_errors == []
-    faulty.refused(f"instrument {name}", f"instruments control: {fault}", error.value, timed())
+    faulty.refused(f"instrument {name}", said(fault), error.value, timed(), "the next answer is right")
 
 
 @pytest.mark.parametrize(("name", "fault", "kind", "words"), SPOILT[:4], ids=[spoilt[0] for spoilt in SPOILT[:4]])
@@ -59,7 +64,7 @@ def test_a_watched_lamp_that_cannot_be_read_ends_the_capture_and_a_resumed_one_c
     assert words in str(taken.error)
     assert taken.seconds < 10
     again = faulty.capture("live", start=len(taken.frames), interlocks=LAMP_WATCHED)
-    faulty.resumed(f"instrument {name}, watched", f"instruments control: {fault}", taken, again, kind="live")
+    faulty.resumed(f"instrument {name}, watched", said(fault), taken, again, kind="live")
 
 
 def test_a_lamp_gone_in_the_middle_ends_the_capture_and_is_made_safe_first_thing_when_it_is_back(
