@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from labctl.light_path import RigDevices
 
 RigName = Annotated[
-    str, typer.Option("--rig", envvar="LABCTL_RIG", help="Rig name or file. Default: what LABCTL_RIG says.")
+    str, typer.Option("--rig", envvar="LABCTL_BENCH_RIG", help="Rig name or file. Default: what LABCTL_BENCH_RIG says.")
 ]
 Overrides = Annotated[
     list[str] | None,

@@ -20,7 +20,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "bench"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    monkeypatch.delenv("LABCTL_RIG", raising=False)
+    monkeypatch.delenv("LABCTL_BENCH_RIG", raising=False)
     return folder
 
 

@@ -140,7 +140,7 @@ def test_without_a_rig_the_way_to_name_one_is_told(bench: Path) -> None:
     answer = labctl("snap")
     assert answer.code == 2
     assert "--rig" in answer.err
-    assert "LABCTL_RIG" in answer.err
+    assert "LABCTL_BENCH_RIG" in answer.err
 
 
 def test_a_rig_without_a_scene_monitor_says_so(bench: Path) -> None:
