@@ -192,7 +192,7 @@ class InterlockGuard:
                 for good in self._vouched(waiting, seen):
                     done += 1
                     yield good
-                if not waiting:
+                if done == len(plan):
                     return
                 seen = self._let_start(len(waiting), make_safe)
         finally:

@@ -11,7 +11,7 @@ from labctl import plugins
 from labctl.bounded import within
 from labctl.clock import Clock, WallClock
 from labctl.devices import Device, Display, OpenContext
-from labctl.errors import BadInput, DeviceTimeout, HardwareError
+from labctl.errors import BadInput, DeviceTimeout, HardwareError, LabctlError
 from labctl.exposure import ExposurePlan, Frames, join_frames
 from labctl.interlocks import InterlockGuard
 from labctl.light_path import LightPath, Retake, RigDevices
@@ -45,13 +45,14 @@ class Rig:
         self._open = False
 
     def open(self) -> Self:
-        """Take the lock, open the devices, make them safe. Raises RigBusy or HardwareError; then nothing stays open.
+        """Take the lock, open the devices, make them safe. Raises RigBusy, HardwareError, or BadInput when settings do
+        not fit the device they name; then nothing stays open.
 
         A device that does not open keeps no other from being opened and made safe, in the declared order: what
         somebody left switched on is switched off even when the camera is gone.
         """
         self._open = True
-        failures: list[str] = []
+        failures: dict[str, LabctlError] = {}
         try:
             self.recovered_from = self._lock.acquire(run=self._run, wait_s=self._wait_s)
             if self.spec.world is not None:
@@ -60,21 +61,14 @@ class Rig:
                 self._world = self.spec.world.make(self.spec.twin, self.spec.roads, state)
             recording = self._new_recording()
             for name in self.spec.safe_order:
-                context = OpenContext(name, self.spec.name, self._world, getattr(self._world, "environment", {}))
-                device = self.spec.devices[name].make(context)
-                if recording is not None:
-                    device = recording.wrap(name, device)
                 try:
-                    device.open()
-                    self._devices[name] = device
-                    if self.spec.devices[name].kind == "display":
-                        self._settle_from[name] = settle_display(self.spec, name, cast(Display, device))
-                    device.safe()
-                except HardwareError as error:
-                    said = str(error)
-                    failures.append(said if said.startswith(f"{name}: ") else f"{name}: {said}")
+                    self._open_device(name, recording)
+                except LabctlError as error:
+                    failures[name] = error
             if failures:
-                raise HardwareError(f"rig '{self.spec.name}' could not be opened: " + "; ".join(failures))
+                unfit = all(isinstance(error, BadInput) for error in failures.values())
+                text = "; ".join(f"{name}: {error}" for name, error in failures.items())
+                raise (BadInput if unfit else HardwareError)(f"rig '{self.spec.name}' could not be opened: {text}")
             if self.spec.file.interlocks:
                 self._guard = InterlockGuard(self.spec.file.interlocks, self._instruments())
                 self._guard.start()
@@ -190,6 +184,17 @@ class Rig:
             "devices": {name: device.describe_device() for name, device in self._devices.items()},
             "world": None if self._world is None else self._world.truth(),
         }
+
+    def _open_device(self, name: str, recording: RecordingSession | None) -> None:
+        context = OpenContext(name, self.spec.name, self._world, getattr(self._world, "environment", {}))
+        device = self.spec.devices[name].make(context)
+        if recording is not None:
+            device = recording.wrap(name, device)
+        device.open()
+        self._devices[name] = device
+        if self.spec.devices[name].kind == "display":
+            self._settle_from[name] = settle_display(self.spec, name, cast(Display, device))
+        device.safe()
 
     def _instruments(self) -> dict[str, Any]:
         return {name: device for name, device in self._devices.items() if name not in ROLES}

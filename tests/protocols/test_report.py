@@ -333,7 +333,16 @@ def test_names_and_texts_are_escaped() -> None:
     section = Section("a", "<b>", [Text("<script>"), Table(["<i>"], [["<u>"]])])
     title = dict.fromkeys(("name", "description", "rig", "status", "began", "made", "headline", "second"), "<x>")
     page = render(
-        [section], {**title, "alarms": ["<x>"], "nature": "REAL HARDWARE", "real": True, "complete": True, "designs": "", "seeds": "0"}
+        [section],
+        {
+            **title,
+            "alarms": ["<x>"],
+            "nature": "REAL HARDWARE",
+            "real": True,
+            "complete": True,
+            "designs": "",
+            "seeds": "0",
+        },
     )
     for raw in ("<b>", "<script>", "<i>", "<u>", "<x>"):
         assert raw not in page
