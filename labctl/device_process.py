@@ -59,26 +59,13 @@ class DeviceProcess:
         Raises what the child raised (a class of `labctl.errors`, else HardwareError), DeviceTimeout after `limit_s`,
         HardwareError when the child is gone. A late answer to an earlier command is never taken for this one's.
         """
-        with self._talking:
-            self._serial += 1
-            serial = self._serial
-            self._child.send({"op": op, "serial": serial, **arguments})
-            end = time.monotonic() + limit_s
-            while True:
-                try:
-                    message = self._child.next_message(end - time.monotonic())
-                except ChildDied as died:
-                    raise HardwareError(f"{self._device}: {died}; open the rig anew") from None
-                if message is None:
-                    raise DeviceTimeout(
-                        f"{self._device}: no answer to '{op}' within {limit_s:g} s; its log is {self._child.log_path}"
-                    )
-                if message.get("serial") != serial:
-                    continue
-                if message["op"] == "failed":
-                    raise error_named(message["error"])(message["text"])
-                answer: dict[str, Any] = message["answer"]
-                return answer
+        end = time.monotonic() + limit_s
+        if not self._talking.acquire(timeout=max(limit_s, 0.0)):
+            raise DeviceTimeout(f"{self._device}: '{op}' had to wait {limit_s:g} s for an earlier command to end")
+        try:
+            return self._answer(op, arguments, end, limit_s)
+        finally:
+            self._talking.release()
 
     def kill(self) -> None:
         """SIGKILL, at once."""
@@ -87,6 +74,26 @@ class DeviceProcess:
     def end(self, grace_s: float = QUIT_GRACE_S) -> None:
         """Let the child make its device safe and leave; terminate, then kill it when it does not. Always reaps."""
         self._child.end(grace_s=grace_s)
+
+    def _answer(self, op: str, arguments: Mapping[str, Any], end: float, limit_s: float) -> dict[str, Any]:
+        self._serial += 1
+        serial = self._serial
+        self._child.send({"op": op, "serial": serial, **arguments})
+        while True:
+            try:
+                message = self._child.next_message(end - time.monotonic())
+            except ChildDied as died:
+                raise HardwareError(f"{self._device}: {died}; open the rig anew") from None
+            if message is None:
+                raise DeviceTimeout(
+                    f"{self._device}: no answer to '{op}' within {limit_s:g} s; its log is {self._child.log_path}"
+                )
+            if message.get("serial") != serial:
+                continue
+            if message["op"] == "failed":
+                raise error_named(message["error"])(message["text"])
+            answer: dict[str, Any] = message["answer"]
+            return answer
 
 
 def error_named(name: str) -> type[LabctlError]:

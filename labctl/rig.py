@@ -22,6 +22,9 @@ from labctl.roads import to_device_plan
 from labctl.state import state_folder
 from labctl.timing import SettleSource, settle_display
 
+WORLD_LIMIT_S = 20.0
+"""How long a world, such as a virtual lab of several processes, may take to end. Nothing burns meanwhile."""
+
 
 class Rig:
     """The devices of one set-up, as a context manager. `expose` and `stream` measure; they never give gradients.
@@ -67,7 +70,7 @@ class Rig:
                     failures[name] = error
             if failures:
                 unfit = all(isinstance(error, BadInput) for error in failures.values())
-                text = "; ".join(f"{name}: {error}" for name, error in failures.items())
+                text = "; ".join(_naming(name, error) for name, error in failures.items())
                 raise (BadInput if unfit else HardwareError)(f"rig '{self.spec.name}' could not be opened: {text}")
             if self.spec.file.interlocks:
                 self._guard = InterlockGuard(self.spec.file.interlocks, self._instruments())
@@ -162,7 +165,7 @@ class Rig:
         self._open = False
         self._devices.clear()
         if hasattr(self._world, "close"):
-            error = _error_of(self._world.close, self.spec.file.safe_timeout_s)
+            error = _error_of(self._world.close, WORLD_LIMIT_S)
             errors += [] if error is None else [f"world: {error}"]
         self.safe_errors = errors
         self._lock.release(safe=not errors and not untouched)
@@ -213,6 +216,11 @@ class Rig:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _naming(device: str, error: Exception) -> str:
+    text = str(error)
+    return text if text.startswith(f"{device}: ") else f"{device}: {text}"
 
 
 def _error_of(work: Callable[[], None], limit_s: float) -> str | None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 from drivers.visa.connection import Connection, resource_manager
 from drivers.visa.errors import InstrumentBusy, InstrumentSilent
+from labctl.bounded import all_within
 from labctl.errors import HardwareError
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def find_resources(backend: str = "@py", limit_s: float = LISTING_S) -> list[str
             warnings.simplefilter("ignore")  # pyvisa-py warns about every optional package that is missing
             found.extend(manager.list_resources("?*"))
 
-    _within([search], limit_s)
+    all_within(limit_s, {backend: search})
     return sorted(found)
 
 
@@ -62,7 +61,7 @@ def identify(resources: Iterable[str], backend: str = "@py", answer_s: float = A
         finally:
             connection.close()
 
-    _within([partial(ask, resource) for resource in asked], 10 * answer_s)
+    all_within(10 * answer_s, {resource: partial(ask, resource) for resource in asked})
     return dict(answers)
 
 
@@ -101,13 +100,3 @@ def _is_resource(text: str) -> bool:
     except (rname.InvalidResourceName, ValueError):
         return False
     return True
-
-
-def _within(works: list[Callable[[], None]], limit_s: float) -> None:
-    """Run all of `works` side by side for at most `limit_s`."""
-    threads = [threading.Thread(target=work, daemon=True) for work in works]
-    for thread in threads:
-        thread.start()
-    until = time.monotonic() + limit_s
-    for thread in threads:
-        thread.join(max(0.0, until - time.monotonic()))

@@ -162,8 +162,11 @@ class VisaInstrument:
 
     def _reach_safe(self) -> None:
         """All steps, even when one fails: what can be switched off is switched off. Raises the first error then."""
-        self._complaints()  # old ones, of whatever went before, are no reason not to be safe
         first: HardwareError | None = None
+        try:
+            self._complaints()  # old ones, of whatever went before, are no reason not to be safe
+        except HardwareError as error:
+            first = error  # nor is a queue that cannot be read
         for step in self._file.safe:
             try:
                 if isinstance(step, str):

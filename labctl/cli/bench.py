@@ -56,6 +56,15 @@ def register(app: typer.Typer) -> None:
     app.command("set")(set_)
 
 
+def set_meanwhile(given: list[str] | None) -> dict[str, str]:
+    """What --with sets. Raises BadInput for exposure and gain, which every command sets anew for its own frames."""
+    settings = _settings(given)
+    for name, option in (("camera.exposure_s", "--exposure"), ("camera.gain_db", "--gain")):
+        if name in settings:
+            raise BadInput(f"--with {name}={settings[name]}: the frames are taken with {option}; give that instead")
+    return settings
+
+
 def snap(
     rig: RigName,
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Where to: .png, .tif or .npz.")] = None,
@@ -80,7 +89,7 @@ def snap(
     from labctl.snapshot import check_target, take_snapshot, write_snapshot
 
     spec = read_rig(rig, set_)
-    settings = _settings(with_)
+    settings = set_meanwhile(with_)
     check_settings(spec, settings)
     if file is not None:
         check_target(file, replace=force)
@@ -133,7 +142,7 @@ def show(
 
     spec = read_rig(rig, set_)
     spec.require((on,), f"`labctl show --on {on}`")
-    settings = _settings(with_)
+    settings = set_meanwhile(with_)
     check_settings(spec, settings)
     pattern = (level_pattern if levels else mask_pattern if on == "mask" else scene_pattern)(what)
     with rig_in_hand(spec, wait_s=wait) as opened:
@@ -250,7 +259,7 @@ def live(
     from labctl.preview import check_preview
 
     spec = read_rig(rig, set_)
-    settings = _settings(with_)
+    settings = set_meanwhile(with_)
     check_settings(spec, settings)
     if preview is not None:
         check_preview(preview)

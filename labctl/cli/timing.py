@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from labctl.cli.bench import AsJson, Overrides, RigName, Wait, With
+from labctl.cli.bench import AsJson, Overrides, RigName, Wait, With, set_meanwhile
 from labctl.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def timing(
 
     spec = read_rig(rig, set_)
     spec.require(("mask", "camera"), "`labctl timing`")
-    settings = _settings(with_)
+    settings = set_meanwhile(with_)
     check_settings(spec, settings)
     with rig_in_hand(spec, wait_s=wait) as opened:
         turn(knobs_of(opened.devices()), settings)
@@ -92,7 +92,7 @@ def sync(
 
     spec = read_rig(rig, set_)
     spec.require((which, "mask", "camera"), "`labctl sync`")
-    settings = _settings(with_)
+    settings = set_meanwhile(with_)
     check_settings(spec, settings)
     with rig_in_hand(spec, wait_s=wait) as opened:
         turn(knobs_of(opened.devices()), settings)
@@ -219,12 +219,6 @@ def _plot(measured: Measurement, path: Path) -> None:
         axes.set_title(f"{name}, rig '{measured.timing.rig}'")
         axes.legend(fontsize="small")
     figure.savefig(path, dpi=120)
-
-
-def _settings(said: list[str] | None) -> dict[str, str]:
-    from labctl.knobs import parse_setting
-
-    return dict(parse_setting(text) for text in said or ())
 
 
 def _ms(seconds: float) -> str:

@@ -57,6 +57,17 @@ def test_every_format_holds_the_very_pixels_of_the_camera(name: str, bench: Path
     assert told.get("png_levels_per_dn", 16) == 16, "12 bits fill 16 bits when shifted by 4"
 
 
+@pytest.mark.parametrize(
+    ("setting", "option"), [("camera.exposure_s=0.5", "--exposure"), ("camera.gain_db=6", "--gain")]
+)
+def test_an_exposure_that_would_be_overruled_is_refused_before_anything_moves(
+    setting: str, option: str, bench: Path
+) -> None:
+    answer = labctl("snap", "--rig", "sim", "--with", setting)
+    assert answer.code == 2
+    assert f"--with {setting}: the frames are taken with {option}; give that instead" in " ".join(answer.err.split())
+
+
 def test_an_average_is_the_mean_of_all_frames_and_saturation_is_that_of_the_frames(bench: Path) -> None:
     answer = labctl(*SNAP, "a.npz", "--average", "5", "--json")
     pixels, told = read(bench / "a.npz")

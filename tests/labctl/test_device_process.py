@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,6 +75,19 @@ def test_a_late_answer_is_never_taken_for_the_next_one(child: DeviceProcess) -> 
     child.ask("add", 20, a=0, b=0)
     with pytest.raises(DeviceTimeout, match=r"mask: no answer to 'nap' within 0\.1 s"):
         child.ask("nap", 0.1, seconds=0.5)
+    assert child.ask("add", 20, a=4, b=4) == {"sum": 8}
+
+
+def test_a_command_waits_no_longer_than_its_limit_for_an_earlier_one_to_end(child: DeviceProcess) -> None:
+    child.ask("add", 20, a=0, b=0)
+    long = threading.Thread(target=child.ask, args=("nap", 20), kwargs={"seconds": 1.0})
+    long.start()
+    time.sleep(0.2)
+    began = time.monotonic()
+    with pytest.raises(DeviceTimeout, match=r"mask: 'add' had to wait 0\.1 s for an earlier command to end"):
+        child.ask("add", 0.1, a=1, b=1)
+    assert time.monotonic() - began < 0.6
+    long.join()
     assert child.ask("add", 20, a=4, b=4) == {"sum": 8}
 
 

@@ -134,6 +134,32 @@ def test_a_lamp_that_goes_dark_ends_the_capture_and_no_dark_frame_is_delivered(b
     assert one.made_safe == 1
 
 
+@pytest.mark.parametrize("action", ["abort", "pause"])
+def test_a_lamp_lost_while_no_frame_waits_does_not_end_the_stream_as_if_all_had_come(bench: Any, action: str) -> None:
+    """All HELD frames were just vouched for and handed out; who takes them is slow; then the guard sees the loss."""
+    one = bench({**ON, "action": action, "every_s": 0.02}, frames=2 * HELD)
+    one.guard.instruments["lamp"].set_quantity("power", 1.0)
+    one.guard.stop()  # its own readings would vouch for single frames; this one reads when HELD wait
+    delivered = []
+
+    def take() -> None:
+        for frame in one.stream():
+            delivered.append(frame)
+            if len(delivered) == HELD:
+                one.lose()
+                one.guard._read_all()  # as the guard's thread does at any moment
+                if action == "pause":
+                    one.lamp.values["power"] = 1.0
+
+    if action == "pause":
+        take()
+        assert ids(delivered) == list(range(2 * HELD))
+    else:
+        with pytest.raises(InterlockError, match=r"lamp\.power is 0"):
+            take()
+        assert ids(delivered) == list(range(HELD))
+
+
 def test_a_lamp_that_flickers_between_two_deliveries_spoils_what_was_exposed_meanwhile(bench: Any) -> None:
     """Dark and bright again before the stream looks: the guard's own readings have seen it."""
     one = bench({**ON, "action": "pause", "every_s": 0.02}, frames=10)

@@ -130,6 +130,28 @@ def test_a_camera_that_is_gone_does_not_keep_a_burning_lamp_from_being_switched_
         assert again.recovered_from is not None, "the camera was never made safe"
 
 
+@pytest.mark.parametrize("method", ["make", "open"])
+def test_settings_that_do_not_fit_one_device_leave_no_lamp_burning(
+    method: str, monkeypatch: pytest.MonkeyPatch, own_state_folder: Path
+) -> None:
+    rig = labctl.open_rig("sim")
+    rig.devices().instruments["lamp"].set_quantity("power", 1.0)
+    (lamp,) = own_state_folder.glob("rigs/sim/*lamp*.json")
+    burning = lamp.read_text()
+    rig.close()
+    lamp.write_text(burning)
+    settings = plugins.load("labctl.devices", "sim.camera")
+    camera = type(settings.model_validate({"type": "sim.camera"}).make(_context()))
+
+    def refuse(*_: Any) -> None:
+        raise BadInput("pixel_format is Mono99, but the camera does not offer it; use Mono12")
+
+    monkeypatch.setattr(settings if method == "make" else camera, method, refuse)
+    with pytest.raises(BadInput, match="rig 'sim' could not be opened: camera: pixel_format is Mono99"):
+        labctl.open_rig("sim", set={"safe_order": ["camera", "lamp", "scene", "mask"]})
+    assert json.loads(lamp.read_text())["power"] == 0.0
+
+
 def test_a_rig_can_be_closed_from_another_thread() -> None:
     import threading
 

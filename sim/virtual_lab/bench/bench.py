@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 import traceback
@@ -112,7 +113,7 @@ class Bench:
                 self._fail_next -= 1
                 return None
             if time.monotonic() - request.start_ns / 1e9 > KEPT_S:
-                print(f"frame {request.frame_id}: asked for more than {KEPT_S} s after its start", flush=True)  # noqa: T201
+                _note(f"frame {request.frame_id}: asked for more than {KEPT_S} s after its start")
                 return None
             try:
                 self._watch.catch_up()
@@ -122,10 +123,10 @@ class Bench:
                 )  # fmt: skip
             except Unseen as error:
                 self.counters["unseen"] += 1
-                print(f"frame {request.frame_id}: {error}", flush=True)  # noqa: T201
+                _note(f"frame {request.frame_id}: {error}")
                 return None
             except ScreenGone as error:
-                print(f"frame {request.frame_id}: {error}", flush=True)  # noqa: T201
+                _note(f"frame {request.frame_id}: {error}")
                 return None
             return self._chip(request.camera).read_out(
                 photons,
@@ -145,6 +146,11 @@ class Bench:
             return Illumination()
         lamp, shutter = (float(np.clip(value, 0, 1)) for value in self._instruments[:2])
         return Illumination(lamp, shutter)
+
+
+def _note(text: str) -> None:
+    """Into the log. Standard output is a pipe that nobody reads after its first line: it would fill up and hold us."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _centre(monitor: Box, size: tuple[int, int], name: str) -> Box:

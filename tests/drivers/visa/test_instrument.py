@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from drivers.visa.errors import InstrumentBusy, InstrumentComplains, InstrumentLost, ReadBackDiffers, WrongInstrument
+from drivers.visa.errors import (
+    InstrumentBusy,
+    InstrumentComplains,
+    InstrumentLost,
+    InstrumentSilent,
+    ReadBackDiffers,
+    WrongInstrument,
+)
 from drivers.visa.finder import identify, list_visa
 from drivers.visa.instrument import VisaInstrument
 from labctl.devices import Instrument
@@ -177,6 +184,19 @@ def test_opening_makes_dark_what_was_left_burning(lab: Instruments, make: Make) 
     lamp._connection.close()
     assert lab.truth()["lamp"] == 1.0
     make("light-source", "lamp").open()
+    assert lab.truth()["lamp"] == 0.0
+
+
+def test_a_lamp_whose_error_queue_does_not_answer_is_switched_off_all_the_same(
+    lab: Instruments, make: Make, tmp_path: Path
+) -> None:
+    lamp = make("light-source", "lamp")
+    lamp.open()
+    lamp.set_quantity("power", 1.0)
+    lamp._connection.close()
+    file = lamp_file(tmp_path, queue=('start_up: ["*CLS"]', 'error_query: "SYST:NOPE?"'))
+    with pytest.raises(InstrumentSilent, match=r"SYST:NOPE\?"):
+        make(file, "lamp").open()
     assert lab.truth()["lamp"] == 0.0
 
 

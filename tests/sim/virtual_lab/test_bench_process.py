@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import struct
 import subprocess
 import sys
@@ -184,13 +185,16 @@ def test_a_rebuilt_bench_stands_for_the_other_truth(
 
 
 def test_when_the_screens_go_frames_fail_and_nothing_hangs(screens: Screens, start_bench: StartBench) -> None:
-    with camera_on(start_bench()) as camera:
+    bench = start_bench()
+    with camera_on(bench) as camera:
         assert camera.expose() is not None
         end_server(screens.process)
         before_s = time.monotonic()
         assert camera.expose() is None
         assert camera.expose() is None
         assert time.monotonic() - before_s < 3
+    ready, _, _ = select.select([bench.process.stdout], [], [], 0.1)
+    assert not ready, "nobody reads this pipe: what goes in fills it until the bench stands still"
 
 
 def test_a_bench_without_screens_says_so_and_ends(tmp_path: Path, start_bench: StartBench) -> None:
