@@ -104,7 +104,7 @@ def test_a_panel_that_hangs_is_a_timeout_and_a_resumed_capture_is_whole(
 def test_a_panel_slower_than_its_settling_time_is_found_by_the_proof(
     faulty: FaultyLab, timed: Callable[[], float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("labctl.sync_proof.REST_S", 0.25)
+    monkeypatch.setattr("labctl.sync_proof.REST_S", 0.2)
     with faulty.open() as rig:
         faulty.lab.ask_bench("set", display="mask", latency_s=0.11, response_s=0.002)
         slow = prove(rig, pairs=12, patterns=3)

@@ -52,7 +52,7 @@ def test_a_spoilt_answer_is_an_error_and_the_next_one_is_right(
     faulty.refused(f"instrument {name}", said(fault), error.value, timed(), "the next answer is right")
 
 
-@pytest.mark.parametrize(("name", "fault", "kind", "words"), SPOILT[:4], ids=[spoilt[0] for spoilt in SPOILT[:4]])
+@pytest.mark.parametrize(("name", "fault", "kind", "words"), SPOILT[1:4:2], ids=[spoilt[0] for spoilt in SPOILT[1:4:2]])
 def test_a_watched_lamp_that_cannot_be_read_ends_the_capture_and_a_resumed_one_completes_it(
     faulty: FaultyLab, name: str, fault: dict[str, Any], kind: type[HardwareError], words: str
 ) -> None:
