@@ -46,6 +46,7 @@ class Rig:
         self._world: Any = None
         self._path: LightPath = plugins.load("labctl.light_paths", spec.file.light_path)()
         self._open = False
+        self._times_made_safe = 0
 
     def open(self) -> Self:
         """Take the lock, open the devices, make them safe. Raises RigBusy, HardwareError, or BadInput when settings do
@@ -101,9 +102,11 @@ class Rig:
         scene_shape = None if devices.scene is None else devices.scene.shape
         device_plan = to_device_plan(plan, self.spec.roads, devices.mask.shape, scene_shape)
         if self._guard is None:
-            return self._path.stream(device_plan, devices)
+            return self._unless_made_safe(self._path.stream(device_plan, devices))
         return self._guard.stream(
-            plan, lambda part: self._path.stream(replace(device_plan, plan=part), devices), self.safe
+            plan,
+            lambda part: self._unless_made_safe(self._path.stream(replace(device_plan, plan=part), devices)),
+            self.safe,
         )
 
     def devices(self) -> RigDevices:
@@ -131,12 +134,29 @@ class Rig:
         """Exposures that were taken twice since the rig was opened, because the first frame was lost or doubtful."""
         return tuple(getattr(self._path, "retakes", ()))
 
+    def _unless_made_safe(self, frames: Iterator[Frames]) -> Iterator[Frames]:
+        """`frames`, as long as nobody makes the rig safe meanwhile: what is exposed after that is dark, not good."""
+        before = self._times_made_safe
+        try:
+            for frame in frames:
+                if self._times_made_safe != before:
+                    raise HardwareError(
+                        f"rig '{self.spec.name}' was made safe while it exposed; the frames since then are not "
+                        "delivered; begin the exposures anew"
+                    )
+                yield frame
+        finally:
+            close = getattr(frames, "close", None)
+            if close is not None:
+                close()
+
     def safe(self) -> list[str]:
         """Bring every device to its safe state in the declared order; returns what went wrong, one line per device.
 
         Each device gets `safe_timeout_s`; a device that hangs does not keep the others from being made safe.
         """
         self.safe_errors = []
+        self._times_made_safe += 1
         if self._guard is not None:
             self._guard.expect_nothing()
         for name in self.spec.safe_order:

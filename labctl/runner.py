@@ -72,7 +72,7 @@ class Runner:
         self._began = earlier.get("began", self._session_began)
         self._seconds_before = earlier.get("seconds", 0.0)
         self._progress_written = 0.0
-        self._rig_notes: list[str] = []
+        self._rig_notes: list[str] = list(earlier.get("rig_notes", []))
 
     def run(self) -> Outcome:
         """Run what is not finished yet. Never raises what a step raises: the outcome says it."""
@@ -203,9 +203,15 @@ class Runner:
         )
 
     def _run_on_host(self, planned: PlannedStep) -> dict[str, Any]:
+        taken_again = len(self._rig.retakes) if self._rig is not None else 0
         try:
             result: StepResult = planned.instance.step.run(self._context(planned))
         finally:
+            if self._rig is not None:
+                self._rig_notes += [
+                    f"{planned.key}: exposure {retake.exposure_id} was taken again: {retake.reason}"
+                    for retake in self._rig.retakes[taken_again:]
+                ]
             unsafe = self._rig.safe() if self._rig is not None else []
         if unsafe:
             raise HardwareError("the rig could not be made safe after the step: " + "; ".join(unsafe))

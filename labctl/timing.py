@@ -187,9 +187,15 @@ def settle_display(spec: RigSpec, name: str, display: Display) -> SettleSource:
 
 
 def identity(spec: RigSpec, name: str, description: Mapping[str, Any]) -> dict[str, Any]:
-    """Which device a measurement belongs to: settings, model, serial number and size, and the world it stands in."""
+    """Which device a measurement belongs to: settings, model, serial number and size, and the world it stands in.
+
+    Of a panel also the monitor that it is on and its refresh rate: `monitor: 1` may be another one tomorrow.
+    """
     settings = {k: v for k, v in spec.devices[name].model_dump(mode="json").items() if k != "settle_s"}
     said = {key: description[key] for key in ("vendor", "model", "serial", "shape") if key in description}
+    monitor = description.get("monitor")
+    if isinstance(monitor, Mapping):
+        said["monitor"] = {key: monitor.get(key) for key in ("name", "refresh_hz")}
     world = None if spec.world is None else content_hash(spec.world.model_dump(mode="json"))
     known: dict[str, Any] = json.loads(json.dumps({"settings": settings, "world": world, **said}))
     return known

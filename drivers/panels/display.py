@@ -6,6 +6,7 @@ next call says so. Give the panel's desktop a plain background of the blank leve
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import string
@@ -25,6 +26,8 @@ from labctl.devices import Levels, OpenContext, Playback
 from labctl.errors import BadInput, DeviceTimeout, HardwareError
 from labctl.shared_block import SharedBlock
 from labctl.state import state_folder
+
+log = logging.getLogger(__name__)
 
 DEFAULT_SETTLE_S = 0.1
 """Six frames at 60 Hz: two until the picture leaves the graphics card, the rest for a liquid crystal of 10 to 60 ms."""
@@ -165,6 +168,16 @@ class PanelDisplay:
                 f"{self.name}: monitor {monitor} has {monitor.rows} rows and {monitor.columns} columns, the rig file "
                 f"says shape {list(self.settings.shape or ())}; set its mode with xrandr, or choose another monitor"
             )
+        if monitor.scale != (1.0, 1.0):
+            raise HardwareError(
+                f"{self.name}: monitor {monitor} is scaled by {monitor.scale[0]:g} x {monitor.scale[1]:g}, so that no "
+                f"level reaches its pixel; run `xrandr --output {monitor.name} --scale 1x1`"
+            )
+        if any(gamma != 1.0 for gamma in monitor.gamma or ()):
+            log.warning(
+                "%s: the graphics card bends the levels of %s by gamma ramps %s; run `xrandr --output %s --gamma 1`",
+                self.name, monitor, monitor.gamma, monitor.name,
+            )  # fmt: skip
         return monitor
 
     def _child_environment(self) -> dict[str, str]:

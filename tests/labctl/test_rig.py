@@ -240,3 +240,14 @@ def test_simulated_devices_have_the_interfaces_of_real_ones() -> None:
         assert isinstance(devices.scene, Display)
         assert isinstance(devices.camera, Camera)
         assert all(isinstance(device, Instrument) for device in devices.instruments.values())
+
+
+@pytest.mark.parametrize("light_path", ["sequenced", "simulated"])
+def test_what_is_exposed_after_the_rig_was_made_safe_is_never_delivered(light_path: str) -> None:
+    """A retake would arm the camera anew and show the picture again, with the lamp off."""
+    with labctl.open_rig("sim", set={"light_path": light_path}) as rig:
+        frames = rig.stream(still(4))
+        next(frames)
+        rig.safe()
+        with pytest.raises(HardwareError, match="was made safe while it exposed"):
+            next(frames)
