@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items[number] = item
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lab() -> Iterator[None]:
     """One virtual lab for all tests; skipped where it cannot start. Rigs opened meanwhile join it."""
     from sim.virtual_lab.lab import JOIN_VARIABLE, VirtualLab
@@ -73,7 +73,7 @@ def lab() -> Iterator[None]:
     running.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def kept_open(request: pytest.FixtureRequest) -> Iterator[dict[str, Rig]]:
     """Rigs that stay open from test to test, one at a time."""
     yield _KEPT

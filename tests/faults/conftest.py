@@ -45,7 +45,7 @@ def need(*programs: str) -> None:
         pytest.skip(f"{', '.join(missing)} not installed")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def session_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyLab]:
     """The lab, and captures that nobody disturbed."""
     need("Xvfb", "xrandr", "cc")
