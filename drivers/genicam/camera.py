@@ -17,20 +17,13 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 
 from drivers.genicam.kept_camera import KeptCamera
+from drivers.genicam.own_features import check_free
 from drivers.genicam.ring import Policy
 from drivers.genicam.settings import GenicamSettings
 from drivers.genicam.shots import CameraClock, Received, Shot, has_settled, judge_free, judge_triggered
 from labctl.errors import BadInput, DeviceTimeout, HardwareError
 from labctl.exposure import Exposure, Frames, FrameTag
 from labctl.state import state_folder
-
-EXPOSURE, REGION, RIG_FILE = "the exposure", "the region of the exposure", "the camera's entry in the rig file"
-OWN_FEATURES: Mapping[str, str] = {
-    "PixelFormat": RIG_FILE, "TriggerMode": RIG_FILE, "TriggerSource": RIG_FILE, "TriggerSelector": RIG_FILE,
-    "ExposureTime": EXPOSURE, "ExposureTimeAbs": EXPOSURE, "Gain": EXPOSURE, "GainRaw": EXPOSURE,
-    "Width": REGION, "Height": REGION, "OffsetX": REGION, "OffsetY": REGION,
-}  # fmt: skip
-"""Features that only this driver sets, and by what."""
 
 
 class GenicamCamera:
@@ -55,6 +48,7 @@ class GenicamCamera:
         self._shots: deque[Shot] = deque()
         self._foreign = 0
         self._lost = 0
+        self._taken_free = 0
 
     @property
     def clock(self) -> CameraClock | None:
@@ -64,13 +58,9 @@ class GenicamCamera:
     def open(self) -> None:
         """Start the camera's process and open the camera. Raises HardwareError or BadInput with the cause."""
         if not self._is_open:
-            for name in self._kept.written:
-                self._check_feature(name)
             self._kept.open()
             self._is_open = True
-            sensor = self._kept.sensor
-            self.shape, self.exposure_limits_s = sensor.shape, sensor.exposure_limits_s
-            self.saturation_dn = self._kept.saturation_dn
+            self._adopt_sensor()
 
     def safe(self) -> None:
         """Leave the armed state; the camera stops."""
@@ -128,7 +118,9 @@ class GenicamCamera:
         return taken
 
     def arm(self, n: int) -> None:
-        """See `Camera.arm`. Frame ids count the delivered frames from 0.
+        """See `Camera.arm`. Frame ids are the camera's own, moved up where it counts from the start again, so that no
+        id comes twice while this object lives; a frame of the camera in between shows as a gap. In free run, where
+        frames are passed over on purpose, they count the frames handed out.
 
         After a new exposure time or gain, frames are taken and thrown away until one tells of it (`settle_frames`
         frames where frames do not tell).
@@ -138,7 +130,7 @@ class GenicamCamera:
             raise BadInput(f"{self.name}: cannot arm for {n} frames; 1 or more is needed")
         self.disarm()
         self._start_shots()
-        self._left, self._count = n, 0
+        self._left = n
 
     def trigger(self, tag: FrameTag) -> None:
         """See `Camera.trigger`. Waits until the exposure before it has ended, so that no trigger is lost."""
@@ -169,6 +161,7 @@ class GenicamCamera:
         if frame is None:
             raise DeviceTimeout(
                 f"{self.name}: the frame of exposure {shot.tag.exposure_id} was not there after {timeout_s:.3g} s"
+                + shot.refused
             )
         self._shots.popleft()
         return self._frames(frame, shot.tag)
@@ -197,27 +190,29 @@ class GenicamCamera:
         return self.next_frame(timeout_s)
 
     def next_frame(self, timeout_s: float) -> Frames:
-        """The oldest frame of the stream that is still there. Exposure ids count the frames.
+        """The oldest frame of the stream that is still there. Exposure ids count the frames, frame ids show the gaps.
 
         Raises DeviceTimeout when none comes in time; a camera that was gone is reopened before.
         """
         self._need_stream()
-        end_s = time.monotonic() + timeout_s
+        end_s, refused = time.monotonic() + timeout_s, 0
         while True:
             frame = self._kept.take()
             if frame is not None:
                 if not frame.repeated and has_settled(frame, self._kept.settled) is not False:
-                    return self._frames(frame, FrameTag(self._count))
+                    self._count += 1
+                    return self._frames(frame, FrameTag(self._count - 1))
                 self._foreign += 1
+                refused += 1
             elif self._kept.process.failed or not self._kept.process.alive or time.monotonic() >= end_s:
                 break
             else:
                 self._kept.wait(end_s)
-        state = ""
+        state = f" but {refused} refused as foreign" if refused else ""
         if self._kept.is_gone():
             self._kept.reopen("it stopped sending frames")
             self._kept.start(by_software=False, policy=self._policy)
-            state = "; the camera was gone and is back"
+            state += "; the camera was gone and is back"
         raise DeviceTimeout(f"{self.name}: no frame came within {timeout_s:.3g} s{state}")
 
     def stop_stream(self) -> None:
@@ -235,14 +230,20 @@ class GenicamCamera:
         return self._kept.sure(lambda process: process.ask("get_feature", self._limit_s, name=name)["value"])
 
     def set_feature(self, name: str, value: bool | int | float | str) -> Any:
-        """Write a feature that this driver does not set itself, and read it back; arming ends. Reopening repeats it.
+        """Write a feature that this driver does not set itself, and read it back; reopening repeats it.
 
-        Raises BadInput for an unknown feature, one of our own, or a value outside its limits.
+        Afterwards the camera is to be configured anew, and its limits may be others. Raises BadInput for an unknown
+        feature, one of our own, or a value outside its limits.
         """
         self._need_open()
-        self._check_feature(name)
+        try:
+            check_free(name)
+        except BadInput as error:
+            raise BadInput(f"{self.name}: {error}") from None
         self.safe()
-        return self._kept.write_feature(name, value)
+        taken = self._kept.write_feature(name, value)
+        self._adopt_sensor()
+        return taken
 
     def _need_open(self) -> None:
         if not self._is_open:
@@ -256,9 +257,10 @@ class GenicamCamera:
         if self._state != "stream":
             raise HardwareError(f"{self.name} is not streaming; call start_stream() first")
 
-    def _check_feature(self, name: str) -> None:
-        if name in OWN_FEATURES:
-            raise BadInput(f"{self.name}: the feature {name} is set by {OWN_FEATURES[name]}, not by itself")
+    def _adopt_sensor(self) -> None:
+        sensor = self._kept.sensor
+        self.shape, self.exposure_limits_s = sensor.shape, sensor.exposure_limits_s
+        self.saturation_dn = self._kept.saturation_dn
 
     def _start_shots(self) -> None:
         self._kept.start(self._by_software, "every" if self._by_software else "latest")
@@ -294,7 +296,7 @@ class GenicamCamera:
             if self._by_software and process.incomplete > shot.incomplete_before:
                 self._lose(shot, "its frame came incomplete")
             if now_s >= lost_s:
-                self._lose(shot, f"no frame came within {self._kept.frame_s:.3g} s")
+                self._lose(shot, f"no frame came within {self._kept.frame_s:.3g} s{shot.refused}")
             if now_s >= end_s:
                 return None
             self._kept.wait(min(end_s, lost_s))
@@ -304,12 +306,12 @@ class GenicamCamera:
         if self._by_software:
             verdict = judge_triggered(frame, shot, self._kept.clock, self._kept.settled)
         else:
-            verdict = judge_free(frame, shot, self._kept.clock, self._kept.settled)
+            verdict = judge_free(frame, shot, self._kept.clock, self._kept.settled, self._taken.exposure_s)
             shot.due_from_ns = time.monotonic_ns()
         if verdict.kind == "own":
             shot.frame = frame
         elif verdict.kind == "foreign":
-            shot.passed += 1
+            shot.passed, shot.why_passed = shot.passed + 1, verdict.why
             self._foreign += 1
         else:
             self._lose(shot, verdict.why)
@@ -332,11 +334,16 @@ class GenicamCamera:
         while self._kept.take() is not None:
             self._foreign += 1
 
-    def _frames(self, frame: Received, tag: FrameTag) -> Frames:
-        taken = self._kept.taken
-        if taken is None:
+    @property
+    def _taken(self) -> Exposure:
+        if self._kept.taken is None:
             raise HardwareError(f"{self.name} is not configured; call configure() first")
-        number, self._count = self._count, self._count + 1
+        return self._kept.taken
+
+    def _frames(self, frame: Received, tag: FrameTag) -> Frames:
+        taken, number = self._taken, frame.frame_id
+        if self._state == "shots" and not self._by_software:
+            number, self._taken_free = self._taken_free, self._taken_free + 1
         start_s = frame.camera_ns / 1e9 if frame.camera_ns else frame.host_ns / 1e9 - taken.exposure_s
         return Frames(
             pixels=frame.pixels[None, None],

@@ -156,6 +156,9 @@ class CameraProcess:
         if self._block is not None:
             self._block.close()
         self._block = SharedBlock.make(FrameRing.bytes_needed(slots, frame_bytes))
-        socket.send_fds(self._ours, [b"r"], [self._block.fd])
+        try:
+            socket.send_fds(self._ours, [b"r"], [self._block.fd])
+        except OSError as error:
+            raise HardwareError(f"{self._device}: the camera's process is gone ({error})") from error
         self.ask("attach", limit_s, slots=slots, slot_bytes=frame_bytes)
         self._ring = FrameRing(self._block, slots, frame_bytes)

@@ -46,9 +46,9 @@ class CameraInChild:
         return {"cameras": cameras}
 
     def open(self, producers: Sequence[str], wanted: Mapping[str, Any], buffers: int, socket_fd: int) -> dict[str, Any]:
-        """Open the camera, stop what it may be doing, switch its automatics off; returns who and what it is."""
+        """Open the camera and `prepare` it; returns who and what it is."""
         from drivers.genicam.enumeration import choose, create_camera, open_producers
-        from drivers.genicam.features import Features, switch_automatics_off
+        from drivers.genicam.features import Features
 
         self._socket = socket.socket(fileno=socket_fd)
         self._socket.setblocking(False)
@@ -57,14 +57,25 @@ class CameraInChild:
         self._acquirer = create_camera(self._harvester, place, buffers)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # harvesters has put its own handler there
         self._acquirer.num_buffers = buffers
-        features = self._features = Features(self._acquirer.remote_device.node_map)
+        self._features = Features(self._acquirer.remote_device.node_map)
+        self._count_incomplete()
+        return {"identity": cameras[place], **self.prepare()}
+
+    def prepare(self) -> dict[str, Any]:
+        """Switch automatics off and chunks on, whatever other features were set; returns what the camera is then.
+
+        Its limits follow other features (binning, a selector), so this is done again after those were written. Only
+        while it does not grab.
+        """
+        from drivers.genicam.features import switch_automatics_off
+
+        features = self._open_features()
         features.put("AcquisitionMode", "Continuous")
         stubborn = switch_automatics_off(features)
         chunks = self._enable_chunks()
         for axis in "XY":
             features.put(f"Offset{axis}", 0)
         return {
-            "identity": cameras[place],
             "stubborn": stubborn,
             "formats": features.entries("PixelFormat"),
             "axes": [self._axis("Height", "OffsetY"), self._axis("Width", "OffsetX")],
@@ -157,6 +168,10 @@ class CameraInChild:
         camera_ns = round(int(features.read(value)) * 1e9 / ticks_hz)
         return {"offset_ns": camera_ns - (before_ns + after_ns) // 2, "within_ns": (after_ns - before_ns + 1) // 2}
 
+    def failure(self) -> dict[str, str]:
+        """What ended the grabbing by itself; empty when nothing did."""
+        return {"why": "" if self._grabber is None else self._grabber.failure}
+
     def answers(self) -> dict[str, bool]:
         """Whether the camera itself, not a cache, still answers."""
         features = self._open_features()
@@ -209,10 +224,8 @@ class CameraInChild:
         with contextlib.suppress(BlockingIOError):  # it is full of notices: the parent will look anyway
             self._open_socket().send(b"f")
 
-    def _enable_chunks(self) -> bool:
+    def _count_incomplete(self) -> None:
         from harvesters.core import Callback
-
-        from drivers.genicam.grab import ChunkNodes
 
         camera = self
 
@@ -222,6 +235,10 @@ class CameraInChild:
                     camera._grabber.count_incomplete()
 
         self._acquirer.add_callback(self._acquirer.Events.INCOMPLETE_BUFFER, Incomplete())
+
+    def _enable_chunks(self) -> bool:
+        from drivers.genicam.grab import ChunkNodes
+
         features = self._open_features()
         known = features.entries("ChunkSelector") if features.has("ChunkSelector") else []
         told = {}
@@ -251,7 +268,7 @@ class CameraInChild:
         if alias is None:
             return None
         low, high = features.limits(alias)
-        return {"name": alias, "low": low, "high": high}
+        return {"name": alias, "low": low, "high": high, "unit": features.unit(alias)}
 
 
 def main() -> None:
@@ -259,8 +276,8 @@ def main() -> None:
     sys.setswitchinterval(SWITCH_S)
     camera = CameraInChild()
     commands = (
-        "enumerate", "open", "configure", "attach", "start", "stop", "trigger", "latch", "answers",
-        "get_feature", "set_feature", "features",
+        "enumerate", "open", "prepare", "configure", "attach", "start", "stop", "trigger", "latch", "answers",
+        "failure", "get_feature", "set_feature", "features",
     )  # fmt: skip
     serve({name: getattr(camera, name) for name in commands}, at_end=camera.close)
 

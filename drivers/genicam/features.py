@@ -14,6 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from genicam import genapi
 
+from drivers.genicam.own_features import AUTOMATICS
 from labctl.errors import BadInput, HardwareError
 from labctl.suggest import did_you_mean
 
@@ -30,12 +31,6 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "LatchValue": ("TimestampLatchValue", "GevTimestampValue"),
 }
 """Standard names, and those of cameras made before SFNC 2.0."""
-
-AUTOMATICS: Mapping[str, Value] = {
-    "ExposureAuto": "Off", "GainAuto": "Off", "BlackLevelAuto": "Off", "BalanceWhiteAuto": "Off",
-    "GammaEnable": False, "LUTEnable": False,
-}  # fmt: skip
-"""What would change a frame behind the back of the settings, and its off position."""
 
 
 def _alone(
@@ -101,6 +96,11 @@ class Features:
         """Lowest and highest value of a number."""
         node = self._node(name)
         return float(node.min), float(node.max)
+
+    @_alone
+    def unit(self, name: str) -> str:
+        """Unit of a number as the camera writes it; empty where it names none."""
+        return str(self._node(name).unit)
 
     @_alone
     def step(self, name: str) -> int:

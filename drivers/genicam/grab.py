@@ -59,6 +59,8 @@ class Grabber:
         self._chunks = chunks
         self._ticks_hz = ticks_hz
         self._notice = notice
+        self.failure = ""
+        """What ended the grabbing before `end` did."""
         self._ids = FrameIds()
         self._clock: Callable[[Any], int] | None = None
         self._underrun_before = self._underrun()
@@ -85,8 +87,9 @@ class Grabber:
                     self._ring.put(self._frame(buffer, time.monotonic_ns()), self._policy)
                     buffer.parent.queue_buffer(buffer, False)  # False: the binding shall not fill it with zeros
                     self._notice()
-        except gentl.GenericException as error:
-            print(f"grabbing ended: {type(error).__name__}: {error}", flush=True)  # noqa: T201 - goes to the log
+        except Exception as error:  # noqa: BLE001 - whatever ended it, nobody grabs any more, and that must be told
+            self.failure = f"{type(error).__name__}: {error}"
+            print(f"grabbing ended: {self.failure}", flush=True)  # noqa: T201 - goes to the log
             self._ring.header["failed"] = 1
             self._notice()
 
@@ -100,9 +103,9 @@ class Grabber:
             flags |= Flag.NO_CAMERA_CLOCK
         if math.isnan(exposure_us):
             flags |= Flag.NO_CHUNKS
-        raw = buffer.raw_buffer
+        data = np.frombuffer(buffer.raw_buffer, dtype=np.uint8)[_told_or_zero(buffer, "image_offset") :]
         return SlotFrame(
-            data=np.frombuffer(raw, dtype=np.uint8, count=min(len(raw), self._ring.slot_bytes)),
+            data=data[: self._ring.slot_bytes],
             camera_id=self._ids.last,
             camera_ns=camera_ns,
             host_ns=host_ns,
@@ -112,6 +115,7 @@ class Grabber:
             width=buffer.width,
             height=buffer.height,
             format_code=buffer.pixel_format,
+            padding=_told_or_zero(buffer, "padding_x"),
         )
 
     def _count(self, buffer: Any) -> Flag:
@@ -149,6 +153,12 @@ class Grabber:
             return int(self._acquirer.data_streams[0].num_underrun)
         except gentl.GenericException:
             return 0  # the producer does not count them: they show as missing ids
+
+
+def _told_or_zero(buffer: Any, name: str) -> int:
+    with contextlib.suppress(gentl.GenericException):
+        return int(getattr(buffer, name))
+    return 0  # a producer that does not tell has none
 
 
 def _told(node: Any) -> float:

@@ -59,6 +59,8 @@ class KeptCamera:
         self._why_lost = ""
         self._mode: tuple[bool, Policy] | None = None
         self._last_id: int | None = None
+        self._ahead: int | None = None
+        self._next_id = 0
         self._compared_s = 0.0
 
     @property
@@ -93,8 +95,8 @@ class KeptCamera:
     @property
     def settled(self) -> Settled:
         """What a frame says of itself once the configuration has reached it."""
-        in_db = self.told["gain"] is not None and self.told["gain"]["name"] == "Gain"
-        return Settled(self._in_camera["exposure"], self._in_camera["gain"] if in_db else None)
+        alike = self.told["gain"] is not None and self.told["gain"]["name"] == "Gain"  # the chunk has its unit
+        return Settled(self._in_camera["exposure"], self._in_camera["gain"] if alike else None)
 
     @property
     def frame_s(self) -> float:
@@ -109,9 +111,11 @@ class KeptCamera:
         process = CameraProcess(self.name, self._log, self._environment)
         try:
             told = process.open(producers, wanted, settings.buffers, settings.open_limit_s)
-            sensor = sensor_of(self.name, told, settings)
             for name, value in self.written.items():
                 process.ask("set_feature", settings.answer_limit_s, name=name, value=value)
+            if self.written:
+                told |= process.ask("prepare", settings.open_limit_s)
+            sensor = sensor_of(self.name, told, settings)
         except BaseException:
             process.kill()
             raise
@@ -173,16 +177,34 @@ class KeptCamera:
                 return
 
     def configure(self, exposure: Exposure) -> Exposure:
-        """Set exposure, gain and region; returns what the camera took. It stops when that is needed."""
-        self.taken, self._in_camera = self.sure(lambda process: self._set(process, exposure))
-        return self.taken
+        """Set exposure, gain and region; returns what the camera took. It stops when that is needed.
+
+        When it fails, nothing is configured: the camera may have taken a part of it.
+        """
+        process, proven = self._process, self._proven
+        self.taken, self._proven = None, False
+        taken, told = self.sure(lambda process: self._set(process, exposure))
+        self._proven = proven and self._process is process and told == self._in_camera
+        self.taken, self._in_camera = taken, told
+        return taken
 
     def write_feature(self, name: str, value: bool | int | float | str) -> Any:
-        """Write a feature and read it back; reopening repeats it."""
-        limit_s = self._settings.answer_limit_s
-        taken = self.sure(lambda process: process.ask("set_feature", limit_s, name=name, value=value)["value"])
+        """Write a feature and read it back; reopening repeats it. Only while the camera does not grab.
+
+        Others may change with it, limits and exposure time too: the camera is to be configured anew, also when this
+        fails. A feature or value that was refused (BadInput) changes nothing.
+        """
+        limit_s, settings = self._settings.answer_limit_s, self._settings
+        try:
+            taken = self.sure(lambda process: process.ask("set_feature", limit_s, name=name, value=value)["value"])
+        except HardwareError:
+            self.taken, self._proven = None, False
+            raise
+        self.taken, self._proven = None, False
         self.written[name] = value
-        self._proven = False
+        prepared = self.sure(lambda process: process.ask("prepare", settings.open_limit_s))
+        self.told |= prepared
+        self._sensor = sensor_of(self.name, self.told, settings)
         return taken
 
     def start(self, by_software: bool, policy: Policy) -> None:
@@ -210,6 +232,7 @@ class KeptCamera:
         frame = None if self._process is None else self._process.take(self._decoded)
         if frame is not None and not frame.repeated:
             self._last_id = frame.camera_id
+            self._ahead, self._next_id = frame.frame_id - frame.camera_id, frame.frame_id + 1
         return frame
 
     def wait(self, end_s: float) -> None:
@@ -268,27 +291,30 @@ class KeptCamera:
             roi=(rows, columns),
         )
         check_taken(self.name, exposure, taken)
-        self._proven = self._proven and told == self._in_camera
         return taken, told
 
     def _start(self, process: CameraProcess, by_software: bool, policy: Policy) -> None:
         if not self.acquiring or self._mode != (by_software, policy):
-            self.stop()
-            _, _, height, width = self._in_camera["window"]
-            frame_bytes = self.sensor.format.frame_bytes(height * width)
-            process.start(by_software, policy, self._settings.slots, frame_bytes, self._settings.answer_limit_s)
-            self.acquiring, self._mode, self._last_id = True, (by_software, policy), None
+            self._begin(process, by_software, policy)
             self._compare(process)
         self._proven = self._proven or (not self.told["chunks"] and self._settings.settle_frames == 0)
         if not self._proven:
-            self._settle(process, by_software)
+            self._settle(process, by_software, policy)
+
+    def _begin(self, process: CameraProcess, by_software: bool, policy: Policy) -> None:
+        self.stop()
+        _, _, height, width = self._in_camera["window"]
+        frame_bytes = self.sensor.format.frame_bytes(height * width)
+        process.start(by_software, policy, self._settings.slots, frame_bytes, self._settings.answer_limit_s)
+        self.acquiring, self._mode = True, (by_software, policy)
+        self._last_id, self._ahead = None, None
 
     def _compare(self, process: CameraProcess) -> None:
         told = process.ask("latch", self._settings.answer_limit_s)
         self.clock = CameraClock(**told) if told else None
         self._compared_s = time.monotonic()
 
-    def _settle(self, process: CameraProcess, by_software: bool) -> None:
+    def _settle(self, process: CameraProcess, by_software: bool, policy: Policy) -> None:
         """Throw frames away until one tells that it was exposed as set, or `settle_frames` when they do not tell."""
         seen = 0
         for _ in range(SETTLE_LIMIT):
@@ -297,8 +323,13 @@ class KeptCamera:
                 process.ask("trigger", self._settings.answer_limit_s)
             frame = self._next(process, before)
             if frame is None:
+                if process.failed:
+                    why = process.ask("failure", self._settings.answer_limit_s)["why"]
+                    raise HardwareError(f"{self.name}: grabbing ended: {why}")
                 if self.is_gone():
                     raise HardwareError(f"{self.name}: the camera does not answer")
+                if by_software:
+                    self._begin(process, by_software, policy)  # the frame of that trigger may still be on its way
                 continue
             seen += 1
             word = has_settled(frame, self.settled)
@@ -327,6 +358,11 @@ class KeptCamera:
                 f"{self.name}: a frame of {frame.height}x{frame.width} in format {frame.format_code:#x} came, not of "
                 f"{window[2]}x{window[3]} in {code:#x}; close what else may set the camera"
             )
+        if frame.padding:
+            raise HardwareError(
+                f"{self.name}: the rows of a frame are padded by {frame.padding} bytes, which this driver does not "
+                "read; choose a region or a `pixel_format` whose rows need no padding"
+            )
         if len(frame.data) < form.frame_bytes(count):
             raise HardwareError(
                 f"{self.name}: a frame has {len(frame.data)} bytes, {form.frame_bytes(count)} are needed; "
@@ -335,11 +371,13 @@ class KeptCamera:
         rows, columns = (self.taken.roi if self.taken is not None else None) or self.sensor.shape
         top = centred(rows, self.sensor.shape[0]) - window[0]
         left = centred(columns, self.sensor.shape[1]) - window[1]
+        ahead = max(0, self._next_id - frame.camera_id) if self._ahead is None else self._ahead
         whole = decode(frame.data, count, form.packing, form.bits).reshape(frame.height, frame.width)
         return Received(
             pixels=np.ascontiguousarray(whole[top : top + rows, left : left + columns]),
             camera_id=frame.camera_id,
             previous_id=self._last_id,
+            frame_id=frame.camera_id + ahead,
             camera_ns=0 if frame.flags & Flag.NO_CAMERA_CLOCK else frame.camera_ns,
             host_ns=frame.host_ns,
             exposure_us=frame.exposure_us,

@@ -40,7 +40,8 @@ class Flag(IntFlag):
 class SlotFrame:
     """One frame as it came: bytes of the device's format and what is known of it.
 
-    camera_id counts up without the wraps of the device's own; exposure_us and gain are the chunks of the frame.
+    camera_id counts up without the wraps of the device's own; exposure_us and gain are the chunks of the frame;
+    padding: bytes that the device appends to every row.
     """
 
     data: npt.NDArray[np.uint8]
@@ -53,6 +54,7 @@ class SlotFrame:
     width: int
     height: int
     format_code: int
+    padding: int = 0
 
 
 HEADER = np.dtype([
@@ -66,6 +68,7 @@ SLOT = np.dtype([
     ("stamp", "<u8"), ("sequence", "<u8"), ("camera_id", "<u8"), ("camera_ns", "<u8"), ("host_ns", "<u8"),
     ("exposure_us", "<f8"), ("gain", "<f8"), ("size", "<u8"),
     ("flags", "<u4"), ("width", "<u4"), ("height", "<u4"), ("format_code", "<u4"),
+    ("padding", "<u4"),
 ])  # fmt: skip
 
 _PAGE = 4096
@@ -109,6 +112,7 @@ class FrameRing:
         slot["camera_id"], slot["camera_ns"], slot["host_ns"] = frame.camera_id, frame.camera_ns, frame.host_ns
         slot["exposure_us"], slot["gain"], slot["flags"] = frame.exposure_us, frame.gain, int(frame.flags)
         slot["width"], slot["height"], slot["format_code"] = frame.width, frame.height, frame.format_code
+        slot["padding"] = frame.padding
         slot["stamp"] = 2 * written + 2
         self.header["written"] = written + 1
         return True
@@ -128,7 +132,7 @@ class FrameRing:
         """The oldest frame that is still there: (`use(frame)`, frames lost before it), or None when there is none.
 
         `use` sees the slot itself and must copy what it keeps. What it made of a slot that was overwritten meanwhile is
-        thrown away.
+        thrown away, and so is what it raised then. A whole frame that it raised for counts as taken.
         """
         lost = 0
         while True:  # the writer may overtake us at any line
@@ -138,7 +142,13 @@ class FrameRing:
                 return None
             slot, place = self._slots[sequence % self.slots], sequence % self.slots
             if int(slot["stamp"]) == 2 * sequence + 2:
-                used = use(_frame_in(slot, self._pixels[place]))
+                try:
+                    used = use(_frame_in(slot, self._pixels[place]))
+                except Exception:
+                    if int(slot["stamp"]) == 2 * sequence + 2:
+                        self.header["read"] = sequence + 1
+                        raise
+                    continue  # it stumbled over half of another frame
                 if int(slot["stamp"]) == 2 * sequence + 2:
                     self.header["read"] = sequence + 1
                     return used, lost
@@ -158,6 +168,7 @@ def _frame_in(slot: Any, pixels: npt.NDArray[np.uint8]) -> SlotFrame:
         width=int(slot["width"]),
         height=int(slot["height"]),
         format_code=int(slot["format_code"]),
+        padding=int(slot["padding"]),
     )
 
 

@@ -21,10 +21,11 @@ ROUNDING, ROUNDING_S = 0.05, 50e-6
 
 @dataclass(frozen=True)
 class Gain:
-    """The camera's gain feature. step_db: dB per unit of it; 0 where the unit has no known size."""
+    """The camera's gain feature. unit: its own word; step_db: dB per unit of it, 0 where that is not known."""
 
     low: float
     high: float
+    unit: str
     step_db: float
 
     @property
@@ -72,9 +73,12 @@ class Sensor:
             )
         limit_db = 0.0 if self.gain is None else self.gain.limit_db
         if exposure.gain_db > limit_db:
+            action = "expose longer instead"
+            if self.gain is not None and not self.gain.step_db:
+                unit = f"'{self.gain.unit}'" if self.gain.unit else "an unnamed unit"
+                action = f"its gain counts in {unit}: expose longer, or state `gain_step_db`"
             raise InterlockError(
-                f"{name}: gain_db is {exposure.gain_db:.4g} dB, at most {limit_db:.4g} dB is allowed; "
-                "expose longer instead"
+                f"{name}: gain_db is {exposure.gain_db:.4g} dB, at most {limit_db:.4g} dB is allowed; {action}"
             )
         rows, columns = exposure.roi or self.shape
         if rows > self.shape[0] or columns > self.shape[1]:
@@ -109,7 +113,7 @@ def sensor_of(name: str, told: Mapping[str, Any], settings: GenicamSettings) -> 
             f"{name}: exposure_limits_s is {narrow[0]:g}..{narrow[1]:g} s, the camera has {own_s[0]:g}..{own_s[1]:g} s"
         )
     return Sensor(
-        rows, columns, form, exposure_us, limits_s, _gain_of(told["gain"], settings),
+        rows, columns, form, exposure_us, limits_s, _gain_of(name, told["gain"], settings),
         settings.saturation_dn or form.saturation_dn,
     )  # fmt: skip
 
@@ -133,8 +137,12 @@ def check_taken(name: str, asked: Exposure, taken: Exposure) -> None:
         )
 
 
-def _gain_of(told: Mapping[str, Any] | None, settings: GenicamSettings) -> Gain | None:
+def _gain_of(name: str, told: Mapping[str, Any] | None, settings: GenicamSettings) -> Gain | None:
     if told is None:
         return None
-    step_db = 1.0 if told["name"] == "Gain" else settings.gain_step_db or 0.0
-    return Gain(told["low"], told["high"], step_db)
+    unit, step_db = told["unit"].strip(), settings.gain_step_db
+    if unit.lower() == "db":
+        if step_db is not None:
+            raise BadInput(f"{name}: the camera counts its gain in dB by itself; remove `gain_step_db`")
+        step_db = 1.0
+    return Gain(told["low"], told["high"], unit, step_db or 0.0)  # a Gain without unit may well be a factor

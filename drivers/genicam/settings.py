@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from annotated_types import Ge, Gt, Le
-from pydantic import Field, StrictBool, StrictInt, StrictStr
+from pydantic import Field, StrictBool, StrictInt, StrictStr, model_validator
 
+from drivers.genicam.own_features import check_free
 from labctl.devices import Camera, DeviceKind, DeviceSettings, OpenContext
 
 
@@ -38,7 +39,8 @@ class GenicamSettings(DeviceSettings):
     """How a frame is taken: by a software trigger, or as the next one that begins after it was asked for."""
 
     features: dict[str, StrictBool | StrictInt | float | StrictStr] = {}
-    """Further features, by their names in the camera, set in this order when it opens."""
+    """Further features, by their names in the camera, set in this order when it opens. Not those that the driver sets
+    itself: exposure, gain, region, trigger, chunks, automatics."""
 
     exposure_limits_s: tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)]] | None = None
     """Narrower limits than the camera's own."""
@@ -47,7 +49,8 @@ class GenicamSettings(DeviceSettings):
     """Exposure time of a camera that has no feature for it."""
 
     gain_step_db: Annotated[float, Gt(0), Le(10)] | None = None
-    """dB per step of GainRaw, from the data sheet, of a camera that counts its gain in steps."""
+    """dB per unit of the gain feature, of the data sheet, where the camera does not say that it counts in dB (GainRaw,
+    Gain without a unit). Without it such a camera stays at its smallest gain."""
 
     saturation_dn: Annotated[int, Gt(0), Le(65535)] | None = None
     """The DN at which the sensor saturates, where that is below the top of the pixel format."""
@@ -72,6 +75,12 @@ class GenicamSettings(DeviceSettings):
 
     reopen_limit_s: Annotated[float, Field(ge=0, le=600)] = 15.0
     """How long a camera that was lost is looked for."""
+
+    @model_validator(mode="after")
+    def _features_are_free(self) -> Self:
+        for name in self.features:
+            check_free(name)
+        return self
 
     def make(self, context: OpenContext) -> Camera:
         """See `DeviceSettings.make`."""

@@ -38,14 +38,16 @@ class Settled:
 
 @dataclass(frozen=True)
 class Received:
-    """A whole frame. pixels: (h, w) DN; camera_ns: start of the exposure on the camera's clock, 0 where not known.
+    """A whole frame. pixels: (h, w) DN; camera_ns: time stamp of the camera's clock, 0 where not known.
 
-    previous_id: of the frame before it, None for the first of an acquisition.
+    Most cameras stamp the start of the exposure, some its end; GenTL leaves it open. previous_id: camera_id of the
+    frame before it, None for the first of an acquisition. frame_id: camera_id, moved up so that it never comes twice.
     """
 
     pixels: npt.NDArray[np.uint16]
     camera_id: int
     previous_id: int | None
+    frame_id: int
     camera_ns: int
     host_ns: int
     exposure_us: float
@@ -56,14 +58,20 @@ class Received:
 @dataclass
 class Shot:
     """An exposure that was asked for. started_ns: our clock just before; due_from_ns: since when its frame is due;
-    incomplete_before: incomplete frames until then; passed: frames since, not its own."""
+    incomplete_before: incomplete frames until then; passed: frames since, not its own; why_passed: the last of them."""
 
     tag: FrameTag
     started_ns: int
     due_from_ns: int
     incomplete_before: int
     passed: int = 0
+    why_passed: str = ""
     frame: Received | None = None
+
+    @property
+    def refused(self) -> str:
+        """How many frames came that were not its own, in words; nothing when there were none."""
+        return f" but {self.passed} refused as foreign (the last one {self.why_passed})" if self.passed else ""
 
 
 class Verdict(NamedTuple):
@@ -96,13 +104,16 @@ def judge_triggered(frame: Received, shot: Shot, clock: CameraClock | None, sett
     return Verdict("own")
 
 
-def judge_free(frame: Received, shot: Shot, clock: CameraClock | None, settled: Settled) -> Verdict:
-    """The first frame that surely began after it was asked for, exposed as set."""
+def judge_free(frame: Received, shot: Shot, clock: CameraClock | None, settled: Settled, exposure_s: float) -> Verdict:
+    """The first frame that surely began after it was asked for, exposed as set: for `exposure_s`.
+
+    Its time stamp may stand for the end of the exposure. For a camera that stamps the start, that costs up to a frame.
+    """
     if frame.repeated:
         return Verdict("foreign", f"repeats frame id {frame.camera_id}")
     if clock is not None and frame.camera_ns:
-        if _start_ns(frame, clock) < shot.started_ns + _doubt_ns(clock):
-            return Verdict("foreign", "began before it was asked for")
+        if _start_ns(frame, clock) - round(exposure_s * 1e9) < shot.started_ns + _doubt_ns(clock):
+            return Verdict("foreign", "may have begun before it was asked for")
     elif shot.passed < FRAMES_IN_FLIGHT:
         return Verdict("foreign", "may have begun before it was asked for")
     if has_settled(frame, settled) is False:

@@ -108,8 +108,8 @@ def test_one_trigger_gives_one_frame_begun_after_it(make_camera: MakeCamera) -> 
         start_s = frame.camera_time_s[0] - camera.clock.offset_ns / 1e9
         assert before_s - camera.clock.within_ns / 1e9 < start_s < frame.host_time_s[0] <= time.monotonic()
         assert frame.exposure_ids.tolist() == [exposure_id]
-        assert frame.frame_ids.tolist() == [exposure_id]
         shown.append(id_shown(frame))
+        assert frame.frame_ids.tolist() == [shown[-1]], "the id is the camera's own"
         begun_s.append(float(frame.camera_time_s[0]))
     assert np.diff(shown).tolist() == [1] * 19
     assert np.all(np.diff(begun_s) > BRIEF.exposure_s)
@@ -252,8 +252,6 @@ def test_features_are_listed_read_and_written(make_camera: MakeCamera) -> None:
         ("BlackLevel", 5000, "camera: the feature BlackLevel is 5000; 0..1023 DN is allowed"),
         ("BlackLevel", "dark", "a number is needed"),
         ("AcquisitionFrameRateEnable", 2, "true or false is allowed"),
-        ("AcquisitionMode", "Sometimes", "one of Continuous, SingleFrame, MultiFrame is allowed"),
-        ("Width", 8, "camera: the feature Width is set by the region of the exposure"),
     ],
 )
 def test_a_wrong_feature_or_value_is_refused_in_words(
@@ -264,6 +262,63 @@ def test_a_wrong_feature_or_value_is_refused_in_words(
         camera.set_feature(name, value)  # type: ignore[arg-type]
     with pytest.raises(BadInput, match=said):
         make_camera(features={name: value})
+
+
+def test_features_of_the_driver_itself_cannot_be_set(make_camera: MakeCamera) -> None:
+    camera = make_camera()
+    for name, value in (("Width", 8), ("ExposureAuto", "Off"), ("ChunkModeActive", False)):
+        with pytest.raises(BadInput, match=f"camera: the feature {name} is .* leave it out"):
+            camera.set_feature(name, value)
+
+
+def test_after_a_feature_was_set_the_camera_is_to_be_configured_anew(make_camera: MakeCamera) -> None:
+    camera = make_camera()
+    camera.configure(BRIEF)
+    camera.set_feature("BlackLevel", 100)
+    with pytest.raises(HardwareError, match=r"camera is not configured; call configure\(\)"):
+        camera.arm(1)
+    camera.configure(BRIEF)
+    with pytest.raises(BadInput):
+        camera.set_feature("BlackLevel", 5000)
+    camera.arm(1)
+    id_shown(take(camera))
+
+
+def test_no_frame_id_comes_twice_however_often_the_camera_starts(make_camera: MakeCamera) -> None:
+    camera = make_camera()
+    ids = []
+    for _ in range(3):
+        camera.configure(BRIEF)
+        camera.arm(3)
+        ids.append([int(take(camera).frame_ids[0]) for _ in range(3)])
+        camera.safe()
+        camera.start_stream()
+        ids.append([int(camera.next_frame(5).frame_ids[0])])
+        camera.stop_stream()
+    for armed in ids[::2]:
+        assert np.diff(armed).tolist() == [1, 1]
+    assert np.all(np.diff(np.concatenate(ids)) > 0)
+
+
+def test_a_frame_that_nobody_asked_for_shows_as_a_gap_of_the_frame_ids(make_camera: MakeCamera) -> None:
+    camera = make_camera()
+    camera.configure(BRIEF)
+    camera.arm(2)
+    first = int(take(camera).frame_ids[0])
+    camera._kept.process.ask("trigger", 2.0)  # somebody else's
+    time.sleep(0.2)
+    assert take(camera).frame_ids.tolist() == [first + 2]
+    assert camera.stats()["foreign_frames"] == 1
+
+
+def test_in_free_run_frame_ids_count_on_from_arm_to_arm(make_camera: MakeCamera) -> None:
+    camera = make_camera(trigger="free-run", features={"AcquisitionFrameRate": 100.0})
+    camera.configure(BRIEF)
+    ids = []
+    for _ in range(2):
+        camera.arm(2)
+        ids += [int(take(camera).frame_ids[0]) for _ in range(2)]
+    assert ids == [0, 1, 2, 3]
 
 
 def test_a_feature_that_cannot_be_written_says_so(make_camera: MakeCamera) -> None:
@@ -312,5 +367,5 @@ def test_features_can_be_used_while_frames_come_without_ever_locking_up(make_cam
     camera.start_stream()
     for _ in range(100):
         assert len(camera.features()) > 50
-    assert camera.latest(5).frame_ids.tolist() == [0]
+    assert camera.latest(5).exposure_ids.tolist() == [0]
     assert camera.stats()["recoveries"] == 0

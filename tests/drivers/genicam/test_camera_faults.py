@@ -90,7 +90,8 @@ def test_a_repeated_frame_id_is_counted_and_its_frame_not_handed_out(make_camera
     take(camera, 1)
     fault("FaultDuplicateId", 1)
     camera.trigger(FrameTag(2))
-    with pytest.raises(DeviceTimeout, match="exposure 2 is lost"):
+    said = r"exposure 2 is lost: no frame came within 0\.302 s but 1 refused as foreign \(the last one repeats frame id"
+    with pytest.raises(DeviceTimeout, match=said):
         camera.fetch(20)
     assert camera.stats()["drops"]["repeated"] == 1
     assert take(camera, 3).exposure_ids.tolist() == [3]
@@ -237,9 +238,51 @@ def test_a_stream_goes_on_after_the_camera_was_gone(make_camera: MakeCamera) -> 
 
 
 def test_a_camera_set_behind_our_back_is_never_believed(make_camera: MakeCamera) -> None:
-    camera = make_camera(features={"ExposureAuto": "Continuous"})
+    camera = make_camera()
+    camera._kept.process.ask("set_feature", 2.0, name="ExposureAuto", value="Continuous")
     with pytest.raises(HardwareError, match="the feature ExposureTime cannot be written now"):
         camera.configure(BRIEF)
+
+
+def test_after_a_half_done_configure_nothing_is_configured_and_the_old_time_settles_again(
+    make_camera: MakeCamera,
+) -> None:
+    camera = armed(make_camera, features={"ExposurePipelineDelay": 1})
+    take(camera)
+    camera._kept.process.ask("set_feature", 2.0, name="GainAuto", value="Continuous")
+    with pytest.raises(HardwareError, match="the feature Gain cannot be written now"):
+        camera.configure(Exposure(exposure_s=0.05))  # the camera has taken the time, and not the gain
+    with pytest.raises(HardwareError, match="camera is not configured"):
+        camera.arm(1)
+    camera._kept.process.ask("set_feature", 2.0, name="GainAuto", value="Off")
+    received = camera.stats()["drops"]["received"]
+    camera.configure(BRIEF)
+    camera.arm(1)
+    take(camera)
+    assert camera.stats()["drops"]["received"] > received + 1, "the time before must have left the camera"
+
+
+def test_after_a_late_frame_settling_begins_anew_so_that_no_trigger_is_left_over(
+    make_camera: MakeCamera, fault: Fault
+) -> None:
+    camera = make_camera(frame_limit_s=0.3)
+    camera.configure(BRIEF)
+    fault("FaultLateNext", 700)
+    camera.arm(1)
+    assert camera.get_feature("StatTriggersMissed") == 0
+    assert camera.get_feature("StatTriggersAccepted") == 1
+    id_shown(take(camera))
+
+
+def test_a_child_that_dies_before_it_first_grabs_is_replaced(make_camera: MakeCamera) -> None:
+    camera = make_camera()
+    camera.configure(BRIEF)
+    os.kill(pid_of(camera), signal.SIGKILL)
+    while camera._kept.process.alive:
+        time.sleep(0.01)
+    camera.arm(1)
+    take(camera)
+    assert camera.stats()["recoveries"] == 1
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_a_producer_is_found_by_file_folder_variable_and_search_path(producer: P
 
 
 def test_settings_read_from_a_rig_file_are_strict() -> None:
-    settings = GenicamSettings.model_validate({"type": "genicam", "features": {"GammaEnable": False, "BlackLevel": 3}})
-    assert settings.features == {"GammaEnable": False, "BlackLevel": 3}
-    assert type(settings.features["GammaEnable"]) is bool
+    settings = GenicamSettings.model_validate({"type": "genicam", "features": {"ReverseX": False, "BlackLevel": 3}})
+    assert settings.features == {"ReverseX": False, "BlackLevel": 3}
+    assert type(settings.features["ReverseX"]) is bool
     assert type(settings.features["BlackLevel"]) is int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -78,6 +79,36 @@ def test_a_frame_overwritten_while_it_is_read_is_never_handed_out(ring: FrameRin
         return got.camera_id
 
     assert ring.take(overtaken) == (2, 2), "0 and 1 are overwritten; 2 is the oldest that is whole"
+
+
+def test_a_frame_that_cannot_be_used_is_not_met_again(ring: FrameRing) -> None:
+    for number in range(2):
+        ring.put(frame(number), "every")
+
+    def unusable(got: SlotFrame) -> int:
+        raise ValueError(got.camera_id)
+
+    with pytest.raises(ValueError, match=r"^0$"):
+        ring.take(unusable)
+    assert ring.take(number_of) == (1, 0)
+
+
+def test_what_is_raised_for_half_a_frame_is_not_told(ring: FrameRing) -> None:
+    ring.put(frame(0), "latest")
+
+    def overtaken(got: SlotFrame) -> int:
+        if got.camera_id == 0:
+            for number in range(1, SLOTS + 1):
+                ring.put(frame(number), "latest")
+            raise ValueError(got.camera_id)
+        return got.camera_id
+
+    assert ring.take(overtaken) == (1, 1)
+
+
+def test_padding_of_the_rows_is_told(ring: FrameRing) -> None:
+    ring.put(replace(frame(1), padding=12), "every")
+    assert ring.take(lambda got: got.padding) == (12, 0)
 
 
 def test_a_fast_writer_never_tears_a_frame(ring: FrameRing) -> None:
