@@ -131,7 +131,7 @@ def _at_the_rig(rig: RigSpec, protocol: Protocol | None, wait_s: float) -> Itera
         with DeviceRound(rig, wait_s=wait_s) as devices:
             if devices.recovered_from is not None:
                 last = devices.recovered_from
-                text = f"its last holder, process {last.pid} since {last.since}, died without making it safe"
+                text = f"its last holder, process {last.pid} since {last.since}, ended without making all of it safe"
                 yield Verdict(Check("rig", "warning", text, "look at the bench; what opens here is made safe"))
             for check in run_checks(devices.environment):
                 yield Verdict(check)
@@ -149,8 +149,10 @@ def _device(devices: DeviceRound, name: str, protocol: Protocol | None) -> Verdi
     try:
         check = devices.look_at(name, lambda device: look_at_device(device, needs_px=needs_px))
     except Exception as error:  # noqa: BLE001 - the other devices must have their turn
-        todo = "check power, cable and the entry in the rig file; `labctl devices` lists what is found"
-        check = Check(name, "problem", f"{type(error).__name__}: {error}", todo)
+        text = _in_words(error)
+        # Drivers name the next action after a semicolon; where one did not, say the usual.
+        usual = "check power, cable and the entry in the rig file; `labctl devices` lists what is found"
+        check = Check(name, "problem", text, "" if ";" in text else usual)
     return Verdict(check, ExitCode.HARDWARE if check.status == "problem" else ExitCode.OK)
 
 
@@ -160,7 +162,7 @@ def _interlock(devices: DeviceRound, interlock: Interlock) -> Verdict:
     try:
         value = devices.look_at(name, lambda device: float(cast(Instrument, device).read_quantity(what)))
     except Exception as error:  # noqa: BLE001 - the other checks must have their turn
-        text = f"{interlock.quantity} cannot be read, so it would {interlock.action}: {type(error).__name__}: {error}"
+        text = f"{interlock.quantity} cannot be read, so it would {interlock.action}: {_in_words(error)}"
         check = Check("interlock", "problem", text, f"repair '{name}', or take the interlock out of the rig file")
         return Verdict(check, ExitCode.HARDWARE)
     broken = interlock.broken_by(value, None)
@@ -168,6 +170,11 @@ def _interlock(devices: DeviceRound, interlock: Interlock) -> Verdict:
         todo = interlock.message or "bring it back within its limits"
         return Verdict(Check("interlock", "problem", f"{broken}; it would {interlock.action}", todo), ExitCode.HARDWARE)
     return Verdict(Check("interlock", "ok", f"{interlock.quantity} reads {value:.6g}"))
+
+
+def _in_words(error: Exception) -> str:
+    """What labctl raises on purpose speaks for itself; anything else needs its name."""
+    return str(error) if isinstance(error, LabctlError) else f"{type(error).__name__}: {error}"
 
 
 def _needed_px(name: str, rig: RigSpec, protocol: Protocol | None) -> tuple[int, int] | None:

@@ -272,8 +272,8 @@ class Runner:
             rig.open()
             if rig.recovered_from is not None:
                 last = rig.recovered_from
-                died = f"process {last.pid} (since {last.since}) died holding the rig"
-                text = f"{died}; it was made safe before anything else"
+                ended = f"process {last.pid} (since {last.since}) ended without making all of the rig safe"
+                text = f"{ended}; it was made safe before anything else"
                 self._rig_notes.append(text)
                 self._observers.see({"kind": "log", "text": text})
                 self._documents.event(

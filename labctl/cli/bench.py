@@ -47,6 +47,9 @@ Roi = Annotated[
     str | None, typer.Option("--roi", metavar="ROWSxCOLUMNS", help="Centred region to read. Default: the whole sensor.")
 ]
 
+SATURATION_TO_NAME = 0.05
+"""Share of saturated pixels from which on `labctl snap` says what to do."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
@@ -111,6 +114,8 @@ def snap(
         f"{rows}x{columns} px, {frames} of {1e3 * snapshot.metadata['exposure_s']:.4g} ms at "
         f"{snapshot.metadata['gain_db']:.3g} dB, rig '{spec.name}' ({spec.nature_in_words})"
     )
+    if values["saturated_fraction"] > SATURATION_TO_NAME:
+        say(f"{values['saturated_fraction']:.0%} of the pixels are saturated; shorten --exposure, or lower --gain")
     if as_json:
         print_json({**snapshot.metadata, **values, "file": None if file is None else str(file)})
     else:

@@ -35,7 +35,10 @@ def rig_in_hand(spec: RigSpec, *, wait_s: float) -> Iterator[Rig]:
             try:
                 if rig.recovered_from is not None:
                     last = rig.recovered_from
-                    say(f"the last holder, process {last.pid} since {last.since}, died; the rig was made safe")
+                    left = (
+                        f"the last holder, process {last.pid} since {last.since}, ended without making all of it safe"
+                    )
+                    say(f"{left}; it is safe now")
                 yield rig
             finally:
                 only_answer()

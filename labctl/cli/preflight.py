@@ -66,6 +66,9 @@ def devices(
         console().print(_findings_table(found))
     else:
         say("nothing was found")
+    missing = [kind for kind in ("monitor", "camera") if kind not in {finding.kind for finding in found.findings}]
+    if missing:
+        say(f"no {' and no '.join(missing)} was found; `labctl doctor` says why")
     for name, text in found.failures.items():
         say(f"{name}: could not be looked for: {text}")
     for name, text in unflashed.items():

@@ -86,7 +86,7 @@ def sync(
 ) -> None:
     """Prove from the frames themselves that each shows its own pattern. Exit code 4 when one does not."""
     from labctl.cli.in_hand import read_rig, rig_in_hand
-    from labctl.cli.talk import console, print_json, say
+    from labctl.cli.talk import console, print_json, say, shown_progress
     from labctl.knobs import check_settings, knobs_of, turn
     from labctl.sync_proof import prove
 
@@ -97,13 +97,15 @@ def sync(
     with rig_in_hand(spec, wait_s=wait) as opened:
         turn(knobs_of(opened.devices()), settings)
         say(f"{patterns} template patterns, then {pairs} pairs on the {which} ...")
-        proof = prove(opened, which, pairs=pairs, patterns=patterns, seed=seed, settle_s=settle)
+        with shown_progress("pairs") as progress:
+            proof = prove(opened, which, pairs=pairs, patterns=patterns, seed=seed, settle_s=settle, progress=progress)
     if as_json:
         print_json(proof_as_json(proof))
     else:
         console().print(proof_table(proof, spec.name))
     for line in doubt_lines(proof):
         say(line)
+    say(verdict_line(proof))
     if proof.doubts:
         raise typer.Exit(int(ExitCode.HARDWARE))
 
@@ -144,7 +146,8 @@ def proof_table(proof: Proof, rig: str) -> Table:
     """A `Proof` for the terminal."""
     from rich.table import Table
 
-    table = Table(title=f"{proof.pairs} {proof.which} patterns and frames on rig '{rig}'", title_justify="left")
+    title = f"{proof.pairs} {proof.which} patterns and frames on rig '{rig}'"
+    table = Table(title=title, title_justify="left", show_header=False)
     table.add_column("")
     table.add_column("", justify="right")
     for label, value in {
@@ -165,6 +168,13 @@ def proof_table(proof: Proof, rig: str) -> Table:
     }.items():
         table.add_row(label, text)
     return table
+
+
+def verdict_line(proof: Proof) -> str:
+    """What was proved, in a sentence, and what to do when it was not."""
+    right = proof.pairs - len(proof.doubts)
+    said = f"{right} of {proof.pairs} frames show their own pattern and nothing else"
+    return said if not proof.doubts else f"{said}; measure the settling with `labctl timing`, or raise `settle_s`"
 
 
 def doubt_lines(proof: Proof) -> list[str]:

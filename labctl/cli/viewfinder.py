@@ -31,6 +31,9 @@ DRAWN_S, WRITTEN_S, LINE_S = 0.2, 0.25, 1.0
 COURSE = 32
 """How many values of the focus figure are drawn."""
 
+MOSTLY_SATURATED = 0.5
+"""Share of saturated pixels from which on a frame shows nothing."""
+
 RATE_FRAMES = 100
 """Over how many frames the frame rate is taken."""
 
@@ -154,6 +157,8 @@ class _View:
 
     def _focus_line(self) -> Text:
         now, best = self._focus[-1], self._best_focus
+        if self._figures["saturated_fraction"] > MOSTLY_SATURATED:
+            return Text("nothing to see in a saturated frame; shorten the exposure")
         if best == 0:
             return Text("0, nothing to be sharp in this frame")
         course = "".join(BLOCKS[max(1, round(8 * value / best))] for value in self._focus)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import signal
 import sys
@@ -33,6 +34,7 @@ def _up(rig: str, display: str | None) -> int:
     spec = load_rig(find_rig(rig), overrides=[] if display is None else [f"world.display={display}"])
     if not isinstance(spec.world, VirtualLabSettings):
         raise BadInput(f"the rig {spec.name} has no world of type virtual-lab; give --rig virtual")
+    os.environ.pop(JOIN_VARIABLE, None)  # of a lab that ended, left behind in this shell; `up` starts one of its own
     asked_to_end = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: asked_to_end.set())
