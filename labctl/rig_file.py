@@ -117,10 +117,8 @@ class RigSpec:
     @property
     def nature(self) -> Nature:
         """What a number from this rig is worth. A world may say it itself; see `Nature`."""
-        if self.world is None and not self.simulated:
-            return "real"
-        said: Nature = getattr(self.world, "nature", "simulated")
-        return said
+        said: Nature | None = getattr(self.world, "nature", None)
+        return said or ("simulated" if self.simulated else "real")
 
     @property
     def nature_in_words(self) -> str:

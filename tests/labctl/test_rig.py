@@ -242,6 +242,14 @@ def test_simulated_devices_have_the_interfaces_of_real_ones() -> None:
         assert all(isinstance(device, Instrument) for device in devices.instruments.values())
 
 
+def test_a_real_panel_among_simulated_devices_makes_the_rig_real() -> None:
+    """A world that says nothing of its own must not call moving hardware simulated."""
+    real = load_rig(find_rig("sim"), overrides=["light_path=sequenced", "mask={type: pygame, monitor: 0}"])
+    natures = {name: load_rig(find_rig(name)).nature for name in ("sim", "as-built", "virtual", "lab-example")}
+    assert natures == {"sim": "simulated", "as-built": "simulated", "virtual": "emulated", "lab-example": "real"}
+    assert real.nature == "real"
+
+
 @pytest.mark.parametrize("light_path", ["sequenced", "simulated"])
 def test_what_is_exposed_after_the_rig_was_made_safe_is_never_delivered(light_path: str) -> None:
     """A retake would arm the camera anew and show the picture again, with the lamp off."""
