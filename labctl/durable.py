@@ -21,7 +21,7 @@ def write_whole(path: Path, content: bytes | str) -> None:
     except OSError:  # a full disk must not be filled further
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def sync_tree(path: Path) -> None:
@@ -31,10 +31,11 @@ def sync_tree(path: Path) -> None:
         with file.open("rb") as opened:
             os.fsync(opened.fileno())
     for folder in {file.parent for file in files} | {path.parent}:
-        _sync_folder(folder)
+        sync_folder(folder)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk: what was made, renamed or removed there."""
     number = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(number)

@@ -1,0 +1,403 @@
+"""Writing a set: a bounded pipeline from the thread that captures to the disk, which acknowledges what is safe."""
+
+from __future__ import annotations
+
+import errno
+import getpass
+import logging
+import os
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock, Timeout
+
+from labctl import __version__
+from labctl.durable import append_line, sync_folder, write_json
+from labctl.errors import BadInput, RunFailed
+from labctl.frames.header import SetHeader, parse_header
+from labctl.frames.layout import LOCK, SetFolder
+from labctl.frames.ledger import ledger_line
+from labctl.frames.marks import Mark
+from labctl.frames.record import FrameRecord
+from labctl.frames.recovery import recover
+from labctl.frames.shards import checksum_bytes, encode_frame
+
+log = logging.getLogger(__name__)
+
+BLOCK = 32
+BLOCK_BYTES = 64 * 2**20
+"""A block ends with so many bytes, whatever its number of frames."""
+
+BLOCK_S = 1.0
+"""A frame waits no longer than this to be made safe."""
+
+QUEUE_BYTES = 256 * 2**20
+SAY_EVERY_S = 60.0
+SLOW_SHARE = 0.1
+"""The disk is called slow when the capture waits for it for more than this share of the time."""
+
+SLOW_S = 1.0
+GRACE_S = 10.0
+"""How long what is queued may take to reach the disk when the capture ends by an error."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class FrameWriter:
+    """Appends frames to a set, made anew or gone on with. Use as a context manager.
+
+    `append` returns at once while the queue has room and waits while it has none: no frame is ever dropped.
+    `acknowledged` counts the frames that stay whatever happens now: to this process, and, with `sync: block`, to the
+    power. Raises BadInput when the folder holds another capture, is finished or is being written; RunFailed when
+    acknowledged frames are damaged, or when the disk refuses.
+
+    block: frames between two syncs at most. say: hears what a user should know.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        header: SetHeader,
+        *,
+        block: int = BLOCK,
+        queue_bytes: int = QUEUE_BYTES,
+        say: Callable[[str], None] = log.warning,
+    ) -> None:
+        self.folder = SetFolder(folder)
+        self._block, self._queue_bytes, self._say = block, queue_bytes, say
+        self._lock = _take_lock(folder)
+        try:
+            self.header = self._open_header(header)
+            ledger, self.recovery = recover(self.folder, self.header)
+        except OSError as error:
+            self._lock.release()
+            raise RunFailed(_refusal(folder, error)) from error
+        except BaseException:
+            self._lock.release()
+            raise
+        kept, per_shard = self.recovery.kept, self.header.shard_frames
+        self._finished = self.folder.finished.exists()
+        self.acknowledged = kept
+        self._appended = kept
+        self._shard_sizes: list[int] = ledger.sizes[kept - kept % per_shard : kept].tolist()
+        self._queue: deque[tuple[npt.NDArray[np.uint16], FrameRecord]] = deque()
+        self._queued_bytes = 0
+        self._changed = threading.Condition()
+        self._flush_asked = self._stop_asked = self._closed = self._told = False
+        self._error: BaseException | None = None
+        self._waited_s, self._began_s, self._said_s = 0.0, time.monotonic(), -SAY_EVERY_S
+        self._written_bytes, self._busy_s = 0, 0.0
+        self._spool_fd = self._ledger_fd = -1
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._oldest_s = 0.0
+        self._thread = threading.Thread(target=self._run, name="frame-writer", daemon=True)
+        self._begin()
+
+    def append(self, pixels: npt.NDArray[np.uint16], record: FrameRecord) -> None:
+        """Take one frame (C, h, w), which must not be changed any more; waits while the queue is full.
+
+        Raises RunFailed when the disk refused this or an earlier frame; acknowledged ones are safe.
+        """
+        if pixels.shape != self.header.frame_shape or pixels.dtype != np.uint16:
+            raise RunFailed(
+                f"a frame is {pixels.dtype} {pixels.shape}; this set holds uint16 {self.header.frame_shape}"
+            )
+        if self.is_finished:
+            raise RunFailed(f"{self.folder.path} is finished; nothing can be appended")
+        with self._changed:
+            self._wait(lambda: self._queued_bytes < self._queue_bytes)
+            self._queue.append((pixels, record))
+            self._queued_bytes += pixels.nbytes
+            self._appended += 1
+            self._changed.notify_all()
+
+    def flush(self) -> None:
+        """Wait until every appended frame is acknowledged. Raises RunFailed when the disk refuses."""
+        with self._changed:
+            self._flush_asked = True
+            self._changed.notify_all()
+            self._wait(lambda: self.acknowledged == self._appended, count=False)
+
+    def mark(self, mark: Mark) -> None:
+        """Write down what was found out about frames that are there already; it is on the disk on return."""
+        append_line(self.folder.marks, mark.model_dump(mode="json"))
+
+    def finish(self) -> None:
+        """Make the last shard; nothing can be appended any more. Raises RunFailed when planned frames are missing."""
+        self.flush()
+        planned = self.header.planned
+        if planned is not None and self.acknowledged != planned:
+            raise RunFailed(
+                f"{self.folder.path}: {self.acknowledged} of {planned} frames are there; capture the others"
+            )
+        self._stop_thread()
+        shard, rest = divmod(self.acknowledged, self.header.shard_frames)
+        try:
+            if rest and not self.folder.shard(shard).exists():
+                self._close_files()
+                self.folder.commit_shard(shard, np.array(self._shard_sizes, dtype=np.int64), self.header)
+            write_json(self.folder.finished, {"frames": self.acknowledged, "time": _now()})
+            self._finished = True
+        except OSError as error:
+            raise RunFailed(_refusal(self.folder.path, error)) from error
+
+    @property
+    def next_index(self) -> int:
+        """Index of the next frame to append."""
+        return self._appended
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the set was finished, now or before."""
+        return self._finished
+
+    @property
+    def waited_s(self) -> float:
+        """How long `append` has waited for the disk."""
+        return self._waited_s
+
+    def close(self, grace_s: float | None = None) -> None:
+        """Bring what is queued to the disk and let go of the set. May be called twice.
+
+        grace_s: give up after so long; None waits as long as the disk takes.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self._stop_thread(grace_s)
+            if self._error is not None and not self._told:
+                self._raise()
+        finally:
+            if not self._thread.is_alive():
+                self._close_files()
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        try:
+            self.close(GRACE_S)
+        except RunFailed as second:
+            error.add_note(str(second))
+
+    def _open_header(self, header: SetHeader) -> SetHeader:
+        path = self.folder.path
+        if not self.folder.header.exists():
+            if self.folder.ledger.exists() and self.folder.ledger.stat().st_size:
+                raise RunFailed(f"{path} has a ledger but no header.json; restore it from a copy")
+            header = header.model_copy(update={"created": _now(), "labctl": __version__})
+            self.folder.make(header)
+            return header
+        there = parse_header(self.folder.header.read_bytes(), path)
+        if not there.same_capture(header):
+            raise BadInput(f"{path} holds frames of another capture; give the run another folder")
+        return there
+
+    def _begin(self) -> None:
+        kept = self.recovery.kept
+        if self.recovery.did or kept:
+            note = {"time": _now(), "host": socket.gethostname(), "pid": os.getpid(), "kept": kept}
+            append_line(self.folder.history, {**note, "did": list(self.recovery.did)})
+        self._thread.start()
+
+    def _wait(self, ready: Callable[[], bool], *, count: bool = True) -> None:
+        """Wait for the writing thread under the lock; short waits, so that a signal is heard."""
+        began = time.monotonic()
+        while not ready():
+            if self._error is not None:
+                self._raise()
+            self._changed.wait(0.2)
+            if count and not ready():
+                self._complain(self._waited_s + time.monotonic() - began)
+        if self._error is not None:
+            self._raise()
+        if count:
+            self._waited_s += time.monotonic() - began
+
+    def _complain(self, waited_s: float) -> None:
+        now = time.monotonic()
+        if waited_s < max(SLOW_S, SLOW_SHARE * (now - self._began_s)) or now - self._said_s < SAY_EVERY_S:
+            return
+        self._said_s = now
+        rate = self._written_bytes / max(self._busy_s, 1e-9) / 1e6
+        self._say(
+            f"the disk that holds {self.folder.path} takes {rate:.1f} MB/s, less than the camera gives: the capture "
+            f"waits for it ({waited_s:.0f} s so far); nothing is dropped"
+        )
+
+    def _raise(self) -> None:
+        assert self._error is not None
+        self._told = True
+        if isinstance(self._error, OSError):
+            kept = f"; {self.acknowledged} frames are safe"
+            raise RunFailed(_refusal(self.folder.path, self._error) + kept) from self._error
+        raise self._error
+
+    # What follows runs in the writing thread.
+
+    def _run(self) -> None:
+        try:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(self._something_to_do, timeout=self._time_left())
+                    taken = list(self._queue)
+                    self._queue.clear()
+                    flush, stop = self._flush_asked, self._stop_asked
+                began = time.monotonic()
+                for pixels, record in taken:
+                    self._write(pixels, record)
+                    with self._changed:
+                        self._queued_bytes -= pixels.nbytes
+                        self._changed.notify_all()
+                with self._changed:
+                    idle = not self._queue
+                if self._pending and (self._time_left() == 0.0 or ((flush or stop) and idle)):
+                    self._acknowledge()
+                self._busy_s += time.monotonic() - began
+                if idle and flush:
+                    with self._changed:
+                        self._flush_asked = self.acknowledged < self._appended
+                if idle and stop:
+                    return
+        except BaseException as error:  # noqa: BLE001 - it is raised where frames are appended
+            with self._changed:
+                self._error = error
+                self._queue.clear()
+                self._changed.notify_all()
+
+    def _something_to_do(self) -> bool:
+        return bool(self._queue) or self._stop_asked or (self._flush_asked and bool(self._pending))
+
+    def _time_left(self) -> float | None:
+        """Until the pending frames must be acknowledged; None when nothing is pending."""
+        return max(0.0, self._oldest_s + BLOCK_S - time.monotonic()) if self._pending else None
+
+    def _write(self, pixels: npt.NDArray[np.uint16], record: FrameRecord) -> None:
+        """Bring one frame to the spool, and end the block or the shard when it is full."""
+        chunk, checksum = encode_frame(pixels, self.header)
+        index = self.acknowledged + len(self._pending)
+        if self._spool_fd < 0:
+            self._open_spool(index // self.header.shard_frames)
+        data = chunk + checksum_bytes(checksum)
+        _write_all(self._spool_fd, data)
+        if not self._pending:
+            self._oldest_s = time.monotonic()
+        self._pending.append(ledger_line(index, chunk, checksum, record.model_dump(mode="json")))
+        self._pending_bytes += len(data)
+        self._shard_sizes.append(len(data))
+        self._written_bytes += len(data)
+        shard_full = len(self._shard_sizes) == self.header.shard_frames
+        if shard_full or len(self._pending) >= self._block or self._pending_bytes >= BLOCK_BYTES:
+            self._acknowledge()
+        if shard_full:
+            self._end_shard(index // self.header.shard_frames)
+
+    def _acknowledge(self) -> None:
+        """Pixels first, then their lines: every line that can be read names pixels that can be read."""
+        if self.header.sync == "block":
+            os.fsync(self._spool_fd)
+        _write_all(self._ledger_fd, b"".join(self._pending))
+        if self.header.sync == "block":
+            os.fsync(self._ledger_fd)
+        done, self._pending, self._pending_bytes = len(self._pending), [], 0
+        with self._changed:
+            self.acknowledged += done
+            self._changed.notify_all()
+
+    def _open_spool(self, shard: int) -> None:
+        spool = self.folder.spool(shard)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        self._spool_fd = os.open(spool, flags, 0o644)
+        if self._ledger_fd < 0:
+            self._ledger_fd = os.open(self.folder.ledger, flags, 0o644)
+        if self.header.sync != "never":
+            sync_folder(spool.parent)
+
+    def _end_shard(self, shard: int) -> None:
+        os.close(self._spool_fd)
+        self._spool_fd = -1
+        sizes, self._shard_sizes = np.array(self._shard_sizes, dtype=np.int64), []
+        self.folder.commit_shard(shard, sizes, self.header)
+        if self.header.sync == "shard":
+            os.fsync(self._ledger_fd)
+
+    def _stop_thread(self, grace_s: float | None = None) -> None:
+        with self._changed:
+            self._stop_asked = True
+            self._changed.notify_all()
+        until = None if grace_s is None else time.monotonic() + grace_s
+        while self._thread.is_alive() and (until is None or time.monotonic() < until):
+            self._thread.join(0.2)
+
+    def _close_files(self) -> None:
+        for number in (self._spool_fd, self._ledger_fd):
+            if number >= 0:
+                os.close(number)
+        self._spool_fd = self._ledger_fd = -1
+
+
+def _take_lock(folder: Path) -> FileLock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK, thread_local=False)
+        lock.acquire(timeout=0)
+    except Timeout:
+        holder = (folder / f"{LOCK}.who").read_text() if (folder / f"{LOCK}.who").exists() else "another process"
+        raise BadInput(f"{folder} is being written by {holder}; wait for it, or capture into another folder") from None
+    except OSError as error:
+        raise RunFailed(_refusal(folder, error)) from error
+    try:
+        (folder / f"{LOCK}.who").write_text(f"process {os.getpid()} of {_user()} on {socket.gethostname()}")
+    except OSError as error:
+        lock.release()
+        raise RunFailed(_refusal(folder, error)) from error
+    return lock
+
+
+def _write_all(number: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(number, view) :]
+
+
+def _refusal(folder: Path, error: OSError) -> str:
+    """What to do about a disk that refuses."""
+    if error.errno in FULL:
+        what = {errno.EDQUOT: "your quota is used up", errno.EFBIG: "a file may not grow further"}
+        return (
+            f"the disk that holds {folder} is full ({what.get(error.errno, 'no space is left')}); free some space, "
+            "then go on with `labctl resume`"
+        )
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return f"{folder} cannot be written ({error.strerror}); make it writable, then go on with `labctl resume`"
+    return (
+        f"the disk that holds {folder} does not answer as it should ({error.strerror or error}); bring it back, then "
+        "go on with `labctl resume`"
+    )
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may have no name for its user
+        return str(os.getuid())
