@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from labctl.errors import BadInput
+from labctl.frames.record import Privacy
 from labctl.frozen import Frozen
 
 Exposer = Callable[[Tensor, Tensor], Tensor]
@@ -52,6 +53,10 @@ class DesignSettings(Frozen):
     """Settings of one design, registered under the entry-point group `labctl.designs`."""
 
     learnable: ClassVar[bool] = False
+
+    raw_frames: ClassVar[Privacy] = "unknown"
+    """Where the design hides who is in the picture, and with it what its raw frames show: `optical` before the sensor,
+    `after-readout` only once the electronics have done their part, `none`. It says where, not how well."""
 
     type: str
 

@@ -15,6 +15,7 @@ from annotated_types import Ge, Gt, Le
 from pydantic import field_validator, model_validator
 from torch import Tensor, nn
 
+from labctl.frames.record import Privacy
 from sim.designs.base import CameraDesign, DesignSettings, check_mask_shape
 from sim.designs.mask_file import mask_file_hash, read_mask
 from sim.designs.masks import centre_distance
@@ -39,6 +40,8 @@ class Learned(DesignSettings):
     """A mask with one learned number theta per cell, and transmittance sigmoid(slope theta)."""
 
     learnable: ClassVar[bool] = True
+
+    raw_frames: ClassVar[Privacy] = "optical"
 
     type: Literal["learned"] = "learned"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from pydantic import model_validator
 from torch import Tensor
 
 from labctl.errors import BadInput
+from labctl.frames.record import Privacy
 from sim.designs.base import CameraDesign, DesignSettings, check_mask_shape
 
 
@@ -30,7 +31,9 @@ class FixedMask(CameraDesign):
 
 
 class Pinhole(DesignSettings):
-    """One open cell at the centre; of an even number of cells, the one after the middle."""
+    """One open cell at the centre; of an even number of cells, the one after the middle. Its frames are pictures."""
+
+    raw_frames: ClassVar[Privacy] = "none"
 
     type: Literal["pinhole"] = "pinhole"
 
@@ -44,6 +47,8 @@ class Pinhole(DesignSettings):
 
 class Disc(DesignSettings):
     """A round hole at the centre, by radius or by open fraction."""
+
+    raw_frames: ClassVar[Privacy] = "optical"
 
     type: Literal["disc"] = "disc"
 
@@ -80,6 +85,8 @@ class Disc(DesignSettings):
 class Open(DesignSettings):
     """Every cell open."""
 
+    raw_frames: ClassVar[Privacy] = "optical"
+
     type: Literal["open"] = "open"
 
     def build(self, mask_shape: tuple[int, int], seed: int) -> CameraDesign:
@@ -90,6 +97,8 @@ class Open(DesignSettings):
 
 class Random(DesignSettings):
     """Cells open at random, in exactly the given share."""
+
+    raw_frames: ClassVar[Privacy] = "optical"
 
     type: Literal["random"] = "random"
     open_fraction: Annotated[float, Gt(0), Lt(1)] = 0.5

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Le
 
 from labctl.errors import BadInput
+from labctl.frames.record import Privacy
 from sim.designs.base import CameraDesign, DesignSettings, check_mask_shape
 from sim.designs.masks import FixedMask
 from sim.optics.separable import maximum_length_sequence, separable_mask
@@ -17,6 +18,8 @@ class Mls(DesignSettings):
 
     Nothing in it is random: every seed gives the same mask.
     """
+
+    raw_frames: ClassVar[Privacy] = "optical"
 
     type: Literal["mls"] = "mls"
 
