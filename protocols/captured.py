@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labctl.errors import RunFailed
-from labctl.frames.ledger import read_capture
+from labctl.frames.store import FrameStore
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,23 @@ def labelled_frames(folder: Path, class_names: Sequence[str]) -> LabelledFrames:
 
     Raises RunFailed when the capture is not whole, or holds a label that is none of the classes.
     """
-    captured = read_capture(folder)
-    if len(captured.records) == 0:
-        raise RunFailed(f"{folder} holds no frames")
-    ids = captured.column("sample_id").astype(np.int64)
-    samples, first, group = np.unique(ids, return_index=True, return_inverse=True)
-    counts = np.bincount(group)
-    sums = np.zeros((len(samples), *captured.pixels.shape[1:]), dtype=np.float64)
-    np.add.at(sums, group, captured.pixels)
+    captured = FrameStore.open(folder)
+    captured.check_whole()
+    places = captured.select(kind="scene")
+    if len(places) == 0:
+        raise RunFailed(f"{folder} holds no frames to learn from")
+    samples, first, group = np.unique(captured.column("sample_id")[places], return_index=True, return_inverse=True)
+    sums = np.zeros((len(samples), *captured.header.frame_shape), dtype=np.float64)
+    done = 0
+    for pixels in captured.parts(places):
+        np.add.at(sums, group[done : done + len(pixels)], pixels)
+        done += len(pixels)
     return LabelledFrames(
-        frames=(sums / counts[:, None, None, None]).astype(np.float32),
-        labels=_class_numbers(captured.column("label_name")[first], class_names, folder),
-        splits=captured.column("split").astype(np.int64)[first],
+        frames=(sums / np.bincount(group)[:, None, None, None]).astype(np.float32),
+        labels=_class_numbers(captured.column("label_name")[places[first]], class_names, folder),
+        splits=captured.splits()[places[first]],
         sample_ids=samples,
-        saturated_fraction=float(captured.column("saturated_fraction").mean()),
+        saturated_fraction=float(captured.column("saturated_fraction")[places].mean()),
     )
 
 

@@ -13,10 +13,11 @@ from pydantic import Field
 from labctl.durable import append_line
 from labctl.errors import BadInput, Stopped
 from labctl.exposure import Exposure, still_plan
-from labctl.frames.ledger import FrameLedger
+from labctl.frames.record import Retry
+from labctl.frames.writer import FrameWriter
 from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Role, Source, Step, StepContext, StepResult, StepSetting
-from protocols.capture import frame_record, set_instruments
+from protocols.capture.metadata import FrameNotes, mask_facts, set_header, set_instruments
 from protocols.fit import check_exposure, check_instruments
 from protocols.keys import first_exposure_id
 from protocols.splits import Split
@@ -96,18 +97,18 @@ class Operator(Step):
             rows, columns = rig.spec.twin.frame_shape(file.mask_cells, file.scene_px)
         first_id = first_exposure_id(context.content_hash)
         refused = 0
-        with FrameLedger(
-            folder, frame_shape=(1, rows, columns), capture_hash=context.content_hash, planned=total
-        ) as ledger:
-            while ledger.next_index < total:
-                index = ledger.next_index
+        header = set_header(context, (1, rows, columns), total, {}, class_names=self.labels)
+        with FrameWriter(folder, header, block=1, say=context.log) as writer:
+            notes, facts = FrameNotes(context), mask_facts(mask, rig)
+            while writer.next_index < total:
+                index = writer.next_index
                 label, take = index // self.takes, index % self.takes
                 name = self.labels[label]
                 answer = context.ask(f"{self.prompt}: '{name}', take {take + 1} of {self.takes}", ("take", "stop"))
                 self._note(context, {"prompt": self.prompt, "label": name, "take": take, "answer": answer})
                 if answer == "stop":
                     raise Stopped(f"the operator stopped; {index} of {total} frames are on the disk")
-                attempt = 0
+                attempt, again = 0, list[Retry]()
                 while True:
                     exposure = Exposure(exposure_s=self.exposure_s, roi=(rows, columns))
                     frame = rig.expose(
@@ -118,20 +119,18 @@ class Operator(Step):
                     self._note(context, {"label": name, "take": take, "attempt": attempt, "answer": verdict})
                     if verdict == "keep":
                         break
+                    again.append(Retry(attempt=attempt, reason="the operator refused it"))
                     attempt, refused = attempt + 1, refused + 1
-                record = {
-                    "sample_id": index,
-                    "label": label,
-                    "label_name": name,
-                    "split": int(Split.of(self.split)),
-                    "repeat": 0,
-                    "design": context.setting.design,
-                }
-                ledger.append(frame.pixels[0], {**record, **frame_record(frame)})
-                with context.shield():
-                    ledger.commit()
+                split = int(Split.of(self.split))
+                record = notes.record(
+                    frame, retries=again, sample_id=index, label=label, label_name=name, split=split, **facts
+                )
+                writer.append(frame.pixels[0], record)
+                writer.flush()
                 context.progress(index + 1, total, "frames")
                 context.stop_here(f"{index + 1} of {total} frames are on the disk")
+            if not writer.is_finished:
+                writer.finish()
         return StepResult({"frames": folder}, {"frames": total, "refused": refused})
 
     def _note(self, context: StepContext, said: Mapping[str, object]) -> None:

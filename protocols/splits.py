@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labctl.errors import BadInput
+from labctl.frames.splitting import part_sizes, rank
 
 IntArray = npt.NDArray[np.int64]
 SplitArray = npt.NDArray[np.uint8]
@@ -52,8 +52,8 @@ def stratified_split(
         members.setdefault(name, []).append(index)
     _require_enough({name: len(indices) for name, indices in members.items()}, fractions)
     for indices in members.values():
-        counts = _part_sizes(len(indices), fractions)
-        ranked = sorted(indices, key=lambda i: (_rank(seed, names[i]), names[i]))
+        counts = part_sizes(len(indices), fractions)
+        ranked = sorted(indices, key=lambda i: (rank(seed, names[i]), names[i]))
         split[ranked] = np.repeat(np.arange(3, dtype=np.uint8), counts)
     return split
 
@@ -118,22 +118,3 @@ def _require_enough(members: Mapping[str, int], fractions: tuple[float, float, f
             f"{fractions}; at least {wanted} are needed{more}; set `min_per_identity: {wanted}` to leave such classes "
             "out, add pictures, or set the val fraction to 0"
         )
-
-
-def _part_sizes(n: int, fractions: tuple[float, float, float]) -> list[int]:
-    """Largest-remainder sizes of train, val, test that sum to n."""
-    ideal = [n * fraction for fraction in fractions]
-    # A rounded product such as 0.6 * 5 = 2.9999999999999996 must not lose a sample to another part.
-    sizes = [int(share + 1e-9) for share in ideal]
-    by_remainder = sorted(range(3), key=lambda i: (sizes[i] - ideal[i], i))
-    for index in by_remainder[: n - sum(sizes)]:
-        sizes[index] += 1
-    for index in range(3):
-        if fractions[index] > 0 and sizes[index] == 0:
-            sizes[sizes.index(max(sizes))] -= 1
-            sizes[index] = 1
-    return sizes
-
-
-def _rank(seed: int, name: str) -> str:
-    return hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).hexdigest()

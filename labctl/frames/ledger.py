@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from labctl.frames.shards import CHECKSUM_BYTES, crc32c
+from labctl.frames.shards import CHECKSUM_BYTES, Chunk, crc32c
 
-_HEAD = re.compile(rb'\{"index": (\d+), "nbytes": (\d+), "crc32c": (\d+), ')
+_HEAD = re.compile(rb'\{"index": (\d+), "nbytes": (\d+), "crc32c": (\d+), "safe": (\d+), ')
 _TAIL = re.compile(rb', "line": "([0-9a-f]{8})"\}$')
 _TAIL_BYTES = len(b', "line": "00000000"}')
 
@@ -38,31 +37,41 @@ class Ledger:
     """Length of the end that holds no whole line: a crash tore it, it was never acknowledged."""
 
     problems: tuple[str, ...]
-    """What no crash explains: damaged or missing lines before good ones."""
+    """Damaged or missing lines before good ones."""
+
+    torn_at: int | None = None
+    """Where a power cut may have torn the last block: byte before which nothing is damaged. None without `problems`,
+    and where they lie among lines that were safe before: no crash explains that."""
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def values(self, place: int) -> dict[str, Any]:
-        """All that line `place` says, as JSON values."""
+        """All that line `place` says of its frame, as JSON values."""
         value: dict[str, Any] = json.loads(self.content[self.starts[place] : self.stops[place]])
-        del value["line"]
+        del value["line"], value["safe"]
         return value
 
 
-def ledger_line(index: int, chunk: bytes, checksum: int, record: Mapping[str, Any]) -> bytes:
-    """The line of one frame. record: JSON values; `chunk` is its stored form without the checksum."""
-    said = {"index": index, "nbytes": len(chunk) + CHECKSUM_BYTES, "crc32c": checksum, **record}
-    body = json.dumps(said, allow_nan=False).encode()[:-1]
+def ledger_line(index: int, chunk: Chunk, checksum: int, record: str, *, safe: int) -> bytes:
+    """The line of one frame. record: a JSON object as text; `chunk` is its stored form without the checksum.
+
+    safe: how many frames were on the disk for good before this line was written. A disk writes the sectors of what is
+    not yet synced in any order, so a power cut may leave good lines behind damaged ones: `safe` tells that from damage.
+    """
+    place = f'{{"index": {index}, "nbytes": {len(chunk) + CHECKSUM_BYTES}, "crc32c": {checksum}, "safe": {safe}, '
+    body = (place + record[1:-1]).encode()
     return body + b', "line": "%08x"}\n' % crc32c(body)
 
 
 def parse_ledger(content: bytes) -> Ledger:
     """Read what holds; see `Ledger` for what becomes of the rest. A whole ledger of 100 000 lines takes 0.3 s."""
     rows: list[tuple[int, int, int, int, int]] = []
-    before = -1
+    before, safe = -1, 0
     problems: list[str] = []
     bad: list[int] = []
+    torn: tuple[int, int] | None = None
+    lines_gone = False
     good_until, place, number = 0, 0, 0
     while place < len(content):
         end = content.find(b"\n", place)
@@ -71,12 +80,16 @@ def parse_ledger(content: bytes) -> Ledger:
         head = _HEAD.match(line)
         tail = _TAIL.search(line)
         if end >= 0 and head and tail and crc32c(line[:-_TAIL_BYTES]) == int(tail[1], 16):
-            index = int(head[1])
+            index, safe = int(head[1]), max(safe, int(head[4]))
+            if bad and torn is None:
+                torn = (good_until, before + 1)
             problems += [f"line {n} of the ledger is damaged" for n in bad]
             if index <= before:
                 problems.append(f"frame {index} stands twice or out of order in the ledger, in line {number}")
+                lines_gone = True
             elif index > before + 1 + len(bad):
                 problems.append(f"the ledger has no line for {_frames(before + 1 + len(bad), index - 1)}")
+                lines_gone = lines_gone or not bad
             bad = []
             rows.append((place, stop, int(head[2]), int(head[3]), index))
             before = index
@@ -85,8 +98,9 @@ def parse_ledger(content: bytes) -> Ledger:
             bad.append(number)
         place, number = stop + 1, number + 1
     starts, stops, sizes, checksums, indices = np.array(rows, dtype=np.int64).reshape(-1, 5).T
-    torn = len(content) - good_until
-    return Ledger(content, starts, stops, sizes, checksums, indices, torn, tuple(problems))
+    end_bytes = len(content) - good_until
+    torn_at = torn[0] if torn is not None and torn[1] >= safe and not lines_gone else None
+    return Ledger(content, starts, stops, sizes, checksums, indices, end_bytes, tuple(problems), torn_at)
 
 
 def _frames(first: int, last: int) -> str:

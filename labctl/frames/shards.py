@@ -25,15 +25,18 @@ MISSING = 2**64 - 1
 
 ZSTD_LEVEL = 1
 
+Chunk = bytes | npt.NDArray[np.uint8]
+"""The stored form of a frame, without its checksum. An array lies in the memory of the frame: nothing was copied."""
 
-def crc32c(data: bytes) -> int:
+
+def crc32c(data: Chunk) -> int:
     """CRC-32C of `data`."""
     return int(google_crc32c.value(data))
 
 
-def encode_frame(pixels: npt.NDArray[np.uint16], header: SetHeader) -> tuple[bytes, int]:
+def encode_frame(pixels: npt.NDArray[np.uint16], header: SetHeader) -> tuple[Chunk, int]:
     """The chunk of one frame (C, h, w) without its checksum, and that checksum."""
-    data = np.ascontiguousarray(pixels).astype("<u2", copy=False).tobytes()
+    data: Chunk = np.ascontiguousarray(pixels).astype("<u2", copy=False).reshape(-1).view(np.uint8)
     if header.compression == "zstd":
         from numcodecs.zstd import Zstd
 

@@ -4,40 +4,51 @@ from __future__ import annotations
 
 import errno
 import getpass
+import json
 import logging
 import os
 import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 from filelock import FileLock, Timeout
+from pydantic_core import PydanticSerializationError
 
 from labctl import __version__
-from labctl.durable import append_line, sync_folder, write_json
+from labctl.durable import append_line, sync_folder, sync_tree, write_json
 from labctl.errors import BadInput, RunFailed
 from labctl.frames.header import SetHeader, parse_header
 from labctl.frames.layout import LOCK, SetFolder
 from labctl.frames.ledger import ledger_line
 from labctl.frames.marks import Mark
 from labctl.frames.record import FrameRecord
-from labctl.frames.recovery import recover
-from labctl.frames.shards import checksum_bytes, encode_frame
+from labctl.frames.recovery import SOFT_SHARDS, recover
+from labctl.frames.shards import CHECKSUM_BYTES, Chunk, checksum_bytes, encode_frame
 
 log = logging.getLogger(__name__)
 
-BLOCK = 32
+BLOCK = 256
+"""A block costs two syncs, some milliseconds: that must stay little beside small frames of a fast camera."""
+
 BLOCK_BYTES = 64 * 2**20
 """A block ends with so many bytes, whatever its number of frames."""
 
 BLOCK_S = 1.0
 """A frame waits no longer than this to be made safe."""
+
+GROUP_BYTES = 2**20
+"""Frames are written in groups of about this size: one by one, small ones would cost more in calls and hand-overs than
+in bytes; many at once, their pixels would have left the processor's cache between checksum and writing."""
+
+GROUP = 256
+"""A group has no more frames than this: the system takes 1024 pieces in one call, and a frame is two."""
 
 QUEUE_BYTES = 256 * 2**20
 SAY_EVERY_S = 60.0
@@ -47,6 +58,8 @@ SLOW_SHARE = 0.1
 SLOW_S = 1.0
 GRACE_S = 10.0
 """How long what is queued may take to reach the disk when the capture ends by an error."""
+
+_Frame = tuple[npt.NDArray[np.uint16], FrameRecord]
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -77,6 +90,8 @@ class FrameWriter:
         try:
             self.header = self._open_header(header)
             ledger, self.recovery = recover(self.folder, self.header)
+            if self.recovery.did or self.recovery.kept:
+                self._note(kept=self.recovery.kept, did=list(self.recovery.did))
         except OSError as error:
             self._lock.release()
             raise RunFailed(_refusal(folder, error)) from error
@@ -88,7 +103,7 @@ class FrameWriter:
         self.acknowledged = kept
         self._appended = kept
         self._shard_sizes: list[int] = ledger.sizes[kept - kept % per_shard : kept].tolist()
-        self._queue: deque[tuple[npt.NDArray[np.uint16], FrameRecord]] = deque()
+        self._queue: deque[_Frame] = deque()
         self._queued_bytes = 0
         self._changed = threading.Condition()
         self._flush_asked = self._stop_asked = self._closed = self._told = False
@@ -100,7 +115,7 @@ class FrameWriter:
         self._pending_bytes = 0
         self._oldest_s = 0.0
         self._thread = threading.Thread(target=self._run, name="frame-writer", daemon=True)
-        self._begin()
+        self._thread.start()
 
     def append(self, pixels: npt.NDArray[np.uint16], record: FrameRecord) -> None:
         """Take one frame (C, h, w), which must not be changed any more; waits while the queue is full.
@@ -111,8 +126,9 @@ class FrameWriter:
             raise RunFailed(
                 f"a frame is {pixels.dtype} {pixels.shape}; this set holds uint16 {self.header.frame_shape}"
             )
-        if self.is_finished:
-            raise RunFailed(f"{self.folder.path} is finished; nothing can be appended")
+        if self._finished or self._closed:
+            ended = "finished" if self._finished else "closed"
+            raise RunFailed(f"{self.folder.path} is {ended}; nothing can be appended")
         with self._changed:
             self._wait(lambda: self._queued_bytes < self._queue_bytes)
             self._queue.append((pixels, record))
@@ -129,10 +145,15 @@ class FrameWriter:
 
     def mark(self, mark: Mark) -> None:
         """Write down what was found out about frames that are there already; it is on the disk on return."""
-        append_line(self.folder.marks, mark.model_dump(mode="json"))
+        try:
+            append_line(self.folder.marks, mark.model_dump(mode="json"))
+        except OSError as error:
+            raise RunFailed(_refusal(self.folder.path, error)) from error
 
     def finish(self) -> None:
         """Make the last shard; nothing can be appended any more. Raises RunFailed when planned frames are missing."""
+        if self._finished:
+            return
         self.flush()
         planned = self.header.planned
         if planned is not None and self.acknowledged != planned:
@@ -142,8 +163,10 @@ class FrameWriter:
         self._stop_thread()
         shard, rest = divmod(self.acknowledged, self.header.shard_frames)
         try:
+            self._close_files()
+            if self.header.sync != "never":
+                sync_tree(self.folder.ledger)
             if rest and not self.folder.shard(shard).exists():
-                self._close_files()
                 self.folder.commit_shard(shard, np.array(self._shard_sizes, dtype=np.int64), self.header)
             write_json(self.folder.finished, {"frames": self.acknowledged, "time": _now()})
             self._finished = True
@@ -168,7 +191,8 @@ class FrameWriter:
     def close(self, grace_s: float | None = None) -> None:
         """Bring what is queued to the disk and let go of the set. May be called twice.
 
-        grace_s: give up after so long; None waits as long as the disk takes.
+        grace_s: give up after so long; None waits as long as the disk takes. A disk that hangs longer keeps the set
+        locked until this process ends: nobody else may write while its last word may still come.
         """
         if self._closed:
             return
@@ -179,8 +203,7 @@ class FrameWriter:
                 self._raise()
         finally:
             if not self._thread.is_alive():
-                self._close_files()
-            self._lock.release()
+                self._let_go()
 
     def __enter__(self) -> Self:
         return self
@@ -209,12 +232,9 @@ class FrameWriter:
             raise BadInput(f"{path} holds frames of another capture; give the run another folder")
         return there
 
-    def _begin(self) -> None:
-        kept = self.recovery.kept
-        if self.recovery.did or kept:
-            note = {"time": _now(), "host": socket.gethostname(), "pid": os.getpid(), "kept": kept}
-            append_line(self.folder.history, {**note, "did": list(self.recovery.did)})
-        self._thread.start()
+    def _note(self, **said: Any) -> None:
+        """Write to the history who did what; recovery goes by what is said there of acknowledged frames."""
+        append_line(self.folder.history, {"time": _now(), "host": socket.gethostname(), "pid": os.getpid(), **said})
 
     def _wait(self, ready: Callable[[], bool], *, count: bool = True) -> None:
         """Wait for the writing thread under the lock; short waits, so that a signal is heard."""
@@ -245,7 +265,8 @@ class FrameWriter:
         assert self._error is not None
         self._told = True
         if isinstance(self._error, OSError):
-            kept = f"; {self.acknowledged} frames are safe"
+            gone = self._error.errno == errno.ENOENT
+            kept = "" if gone else f"; {self.acknowledged} frames are safe"
             raise RunFailed(_refusal(self.folder.path, self._error) + kept) from self._error
         raise self._error
 
@@ -256,17 +277,16 @@ class FrameWriter:
             while True:
                 with self._changed:
                     self._changed.wait_for(self._something_to_do, timeout=self._time_left())
-                    taken = list(self._queue)
-                    self._queue.clear()
+                    group = self._next_group()
                     flush, stop = self._flush_asked, self._stop_asked
                 began = time.monotonic()
-                for pixels, record in taken:
-                    self._write(pixels, record)
-                    with self._changed:
-                        self._queued_bytes -= pixels.nbytes
-                        self._changed.notify_all()
+                if group:
+                    self._write(group)
                 with self._changed:
+                    self._queued_bytes -= sum(pixels.nbytes for pixels, _ in group)
+                    self._changed.notify_all()
                     idle = not self._queue
+                del group  # what is written must not stay in memory
                 if self._pending and (self._time_left() == 0.0 or ((flush or stop) and idle)):
                     self._acknowledge()
                 self._busy_s += time.monotonic() - began
@@ -288,33 +308,54 @@ class FrameWriter:
         """Until the pending frames must be acknowledged; None when nothing is pending."""
         return max(0.0, self._oldest_s + BLOCK_S - time.monotonic()) if self._pending else None
 
-    def _write(self, pixels: npt.NDArray[np.uint16], record: FrameRecord) -> None:
-        """Bring one frame to the spool, and end the block or the shard when it is full."""
-        chunk, checksum = encode_frame(pixels, self.header)
+    def _next_group(self) -> list[_Frame]:
+        """The next frames in the queue, at most as many as the block and the shard still take."""
+        room = min(
+            GROUP, self._block - len(self._pending), self.header.shard_frames - len(self._shard_sizes), len(self._queue)
+        )
+        group: list[_Frame] = []
+        size = 0
+        while len(group) < room and size < GROUP_BYTES:
+            group.append(self._queue.popleft())
+            size += group[-1][0].nbytes
+        return group
+
+    def _write(self, group: list[_Frame]) -> None:
+        """Bring frames to the spool, and end the block or the shard when it is full."""
         index = self.acknowledged + len(self._pending)
+        shard = index // self.header.shard_frames
         if self._spool_fd < 0:
-            self._open_spool(index // self.header.shard_frames)
-        data = chunk + checksum_bytes(checksum)
-        _write_all(self._spool_fd, data)
+            self._open_spool(shard)
         if not self._pending:
             self._oldest_s = time.monotonic()
-        self._pending.append(ledger_line(index, chunk, checksum, record.model_dump(mode="json")))
-        self._pending_bytes += len(data)
-        self._shard_sizes.append(len(data))
-        self._written_bytes += len(data)
+        hard = max(0, shard + 1 - SOFT_SHARDS[self.header.sync]) * self.header.shard_frames
+        safe = self.acknowledged if self.header.sync == "block" else hard
+        pieces: list[Chunk] = []
+        for number, (pixels, record) in enumerate(group, index):
+            chunk, checksum = encode_frame(pixels, self.header)
+            pieces += (chunk, checksum_bytes(checksum))
+            self._pending.append(ledger_line(number, chunk, checksum, _as_json(record), safe=safe))
+            self._shard_sizes.append(len(chunk) + CHECKSUM_BYTES)
+        written = sum(self._shard_sizes[-len(group) :])
+        _write_all(self._spool_fd, pieces)
+        self._pending_bytes += written
+        self._written_bytes += written
         shard_full = len(self._shard_sizes) == self.header.shard_frames
         if shard_full or len(self._pending) >= self._block or self._pending_bytes >= BLOCK_BYTES:
             self._acknowledge()
         if shard_full:
-            self._end_shard(index // self.header.shard_frames)
+            self._end_shard(shard)
 
     def _acknowledge(self) -> None:
         """Pixels first, then their lines: every line that can be read names pixels that can be read."""
         if self.header.sync == "block":
             os.fsync(self._spool_fd)
-        _write_all(self._ledger_fd, b"".join(self._pending))
+        _write_all(self._ledger_fd, [b"".join(self._pending)])
         if self.header.sync == "block":
             os.fsync(self._ledger_fd)
+        for number in (self._spool_fd, self._ledger_fd):
+            if os.fstat(number).st_nlink == 0:  # the system goes on writing to a file that was removed
+                raise FileNotFoundError(errno.ENOENT, "it was removed while it was written")
         done, self._pending, self._pending_bytes = len(self._pending), [], 0
         with self._changed:
             self.acknowledged += done
@@ -333,9 +374,9 @@ class FrameWriter:
         os.close(self._spool_fd)
         self._spool_fd = -1
         sizes, self._shard_sizes = np.array(self._shard_sizes, dtype=np.int64), []
-        self.folder.commit_shard(shard, sizes, self.header)
-        if self.header.sync == "shard":
+        if self.header.sync == "shard":  # lines first: a power cut may leave a shard less, but never a shard without
             os.fsync(self._ledger_fd)
+        self.folder.commit_shard(shard, sizes, self.header)
 
     def _stop_thread(self, grace_s: float | None = None) -> None:
         with self._changed:
@@ -344,6 +385,16 @@ class FrameWriter:
         until = None if grace_s is None else time.monotonic() + grace_s
         while self._thread.is_alive() and (until is None or time.monotonic() < until):
             self._thread.join(0.2)
+
+    def _let_go(self) -> None:
+        try:
+            self._close_files()
+            if self.acknowledged > self.recovery.kept:
+                self._note(closed=self.acknowledged)
+        except OSError as error:  # what is acknowledged is safe without these words
+            log.warning("%s", _refusal(self.folder.path, error))
+        finally:
+            self._lock.release()
 
     def _close_files(self) -> None:
         for number in (self._spool_fd, self._ledger_fd):
@@ -370,10 +421,22 @@ def _take_lock(folder: Path) -> FileLock:
     return lock
 
 
-def _write_all(number: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(number, view) :]
+def _as_json(record: FrameRecord) -> str:
+    try:
+        return record.model_dump_json()
+    except PydanticSerializationError:  # a name made of undecodable bytes holds halves of characters: escape them
+        return json.dumps(record.model_dump(mode="json"), allow_nan=False)
+
+
+def _write_all(number: int, pieces: Sequence[Chunk]) -> None:
+    """Write `pieces` one behind the other; the system may take less than all at once."""
+    left = [memoryview(piece) for piece in pieces]  # type: ignore[arg-type]  # an array is a buffer from 3.12 on
+    while left:
+        done = os.writev(number, left)
+        while left and done >= len(left[0]):
+            done -= len(left.pop(0))
+        if left:
+            left[0] = left[0][done:]
 
 
 def _refusal(folder: Path, error: OSError) -> str:
@@ -384,6 +447,8 @@ def _refusal(folder: Path, error: OSError) -> str:
             f"the disk that holds {folder} is full ({what.get(error.errno, 'no space is left')}); free some space, "
             "then go on with `labctl resume`"
         )
+    if error.errno == errno.ENOENT:
+        return f"{folder} is gone: moved, removed or unmounted; bring it back, then go on with `labctl resume`"
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return f"{folder} cannot be written ({error.strerror}); make it writable, then go on with `labctl resume`"
     return (

@@ -9,7 +9,7 @@ import numpy as np
 
 from labctl.durable import read_lines
 from labctl.errors import LabctlError
-from labctl.frames.ledger import read_capture
+from labctl.frames.store import FrameStore
 from protocols.report import tables
 from protocols.report.page import Block, Picture, Table, Text, short_name
 from protocols.report.tables import Evidence, FramePairs
@@ -155,12 +155,15 @@ def live_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
         if "frames" not in made.row["outputs"]:
             blocks.append(Table([f"{made.instance.key}: asked", "answer"], answers, words=True))
             continue
-        captured = read_capture(made.path("frames"))
+        captured = FrameStore.open(made.path("frames"))
+        captured.check_whole()
         labels = captured.column("label_name")
-        rows = [
-            [str(name), str(int((labels == name).sum())), f"{captured.pixels[labels == name].mean():.0f}"]
-            for name in dict.fromkeys(labels.tolist())
-        ]
+        rows, first = [], {}
+        for name in dict.fromkeys(labels.tolist()):
+            places = np.flatnonzero(labels == name)
+            mean_dn = np.mean([captured.frame(int(place)).mean() for place in places])
+            rows.append([str(name), str(len(places)), f"{mean_dn:.0f}"])
+            first[str(name)] = captured.frame(int(places[0]))[0]
         refused = made.row["metrics"]["refused"]
         blocks.append(
             Table(
@@ -170,10 +173,6 @@ def live_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
                 "taken again.",
             )
         )
-        first = {
-            str(n): np.asarray(captured.pixels[np.flatnonzero(labels == n)[0], 0])
-            for n in dict.fromkeys(labels.tolist())
-        }
         shown = dict(list(first.items())[:SHOWN_DESIGNS])
         blocks.append(
             Picture(

@@ -1,24 +1,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import labctl
-from labctl.api import prepare
 from labctl.exposure import Exposure, still_plan
-from labctl.frames.ledger import read_capture
 from labctl.rig_file import find_rig, load_rig
-from labctl.steps import StepContext
-from protocols import capture
+from protocols.capture import exposing
 from protocols.capture import white_exposure
 from protocols.simulation import ExposureRule, Simulation
-from sim.designs.masks import centre_distance
+from tests.protocols.captures import DISC, Session, pixels
 
 FILL = 0.9
-DISC = (centre_distance((32, 32)) <= 4).astype(np.float32)
 
 
 def test_the_nominal_rig_is_exposed_as_the_twin_was_in_training() -> None:
@@ -58,59 +55,25 @@ def test_a_stuck_pixel_does_not_shorten_the_exposure(monkeypatch: pytest.MonkeyP
     assert stuck_s == pytest.approx(clean_s, rel=0.005)
 
 
-PARTS = """
-version: 1
-name: parts
-scene_px: [63, 63]
-mask_cells: [32, 32]
-data: {type: digits}
-designs: {disc: {type: disc}}
-steps:
-  train: {type: train, epochs: 1, batch: 512, exposure_s: 0.004}
-  capture:
-    type: capture
-    mask: ${steps.train.mask}
-    train: 5
-    val: 0
-    test: 4
-    repeats: 2
-    block: 4
-    exposure_s: 0.004
-"""
-
-
 def test_a_capture_sent_to_the_rig_in_parts_gives_the_same_frames(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "parts.yaml").write_text(PARTS)
-    np.save(tmp_path / "mask.npy", DISC)
-    planned = list(prepare(tmp_path / "parts.yaml", rig="as-built"))[1]
     sent: list[int] = []
-    still = capture.still_plan
+    still = exposing.still_plan
 
-    def counted(scenes: np.ndarray, *rest: object, **more: object) -> object:
+    def counted(scenes: np.ndarray, *rest: Any, **more: Any) -> Any:
         sent.append(len(scenes))
-        return still(scenes, *rest, **more)  # type: ignore[arg-type]
+        return still(scenes, *rest, **more)
 
-    monkeypatch.setattr(capture, "still_plan", counted)
+    monkeypatch.setattr(exposing, "still_plan", counted)
     found = []
     for part in (512, 7):
-        monkeypatch.setattr(capture, "PART", part)
-        with labctl.open_rig("as-built") as rig:
-            context = StepContext(
-                setting=planned.setting,
-                folder=tmp_path / str(part),
-                run_folder=tmp_path,
-                inputs=dict.fromkeys(planned.inputs, tmp_path / "mask.npy"),
-                report=lambda message: None,
-                stop_asked=lambda: False,
-                content_hash=planned.hash,
-                open_rig=lambda rig=rig: rig,
-            )
-            context.folder.mkdir()
-            found.append(read_capture(planned.instance.step.run(context).outputs["frames"]))
+        monkeypatch.setattr(exposing, "PART", part)
+        session = Session(tmp_path / str(part), {"train": 5, "test": 4, "repeats": 2})
+        session.run()
+        found.append(session.store())
     whole, parts = found
     assert sent == [18, 7, 7, 4]
-    assert np.array_equal(whole.pixels, parts.pixels)
+    assert np.array_equal(pixels(whole), pixels(parts))
     for name in ("exposure_id", "sample_id", "label", "split", "repeat", "exposure_s", "saturated_fraction"):
         assert np.array_equal(whole.column(name), parts.column(name)), name

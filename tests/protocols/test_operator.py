@@ -9,7 +9,7 @@ import pytest
 import labctl
 from labctl.config import ConfigError
 from labctl.durable import read_lines
-from labctl.frames.ledger import read_capture
+from labctl.frames.store import FrameStore
 
 LIVE = """
 version: 1
@@ -73,12 +73,16 @@ def test_an_operator_presents_labelled_scenes_on_a_rig_without_a_monitor(tmp_pat
     run = labctl.api.resume(run.path, ask=person)
     assert run.status == "finished"
     assert "'ben', take 2 of 2" in person.asked[0]
-    captured = read_capture(run.artifact("live/disc/seed0", "frames"))
-    assert [(r["label_name"], r["attempt"]) for r in captured.records] == [
+    captured = FrameStore.open(run.artifact("live/disc/seed0", "frames"))
+    assert [(r.label_name, r.attempt) for r in captured.records] == [
         ("anna", 0), ("anna", 1), ("ben", 0), ("ben", 0)
     ]  # fmt: skip
-    assert captured.pixels.shape == (4, 1, 32, 32)
-    assert not np.array_equal(captured.pixels[0], captured.pixels[1]), "noise of its own for every frame"
+    assert [r.reason for r in captured.records[1].retries] == ["the operator refused it"]
+    assert captured.records[0].instruments == {"lamp.power": 0.5}
+    assert captured.finished
+    assert captured.header.class_names == ("anna", "ben")
+    assert captured.header.frame_shape == (1, 32, 32)
+    assert not np.array_equal(captured.frame(0), captured.frame(1)), "noise of its own for every frame"
     answers = read_lines(run.path / "artifacts" / "live" / "disc" / "seed0" / "answers.jsonl")
     assert [row["answer"] for row in answers].count("again") == 1
 

@@ -1,0 +1,221 @@
+"""Random reads for training, in batches of 32: pack and shards against a bare memory map, zarr, tensorstore and HDF5.
+
+    python benchmarks/read_frames.py [--folder /tmp] [--cold]
+
+Everything is measured in one run and interleaved, so that ratios hold though the machine is shared. Files are warm in
+the page cache; `--cold` drops them from it before every method, and so measures the disk. About 2.5 GB in `--folder`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labctl.frames.header import SetHeader
+from labctl.frames.pack import Pack, write_pack
+from labctl.frames.record import FrameRecord
+from labctl.frames.store import FrameStore
+from labctl.frames.torch_data import frame_dataset, frame_loader
+from labctl.frames.writer import FrameWriter
+
+SIZES = {(1, 1200, 1920): 160, (1, 256, 256): 4000}
+"""Frames of each shape."""
+
+BATCH = 32
+ROUNDS = 5
+BATCHES = {(1, 1200, 1920): 4, (1, 256, 256): 60}
+"""Batches per round and method."""
+
+Reader = Callable[[Sequence[int]], Any]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
+    parser.add_argument("--cold", action="store_true")
+    chosen = parser.parse_args()
+    print(f"page cache {'cold' if chosen.cold else 'warm'}, batches of {BATCH}, median of {ROUNDS} rounds")  # noqa: T201
+    for shape, frames in SIZES.items():
+        folder = Path(tempfile.mkdtemp(prefix="read-frames-", dir=chosen.folder))
+        try:
+            _make(folder, shape, frames)
+            _measure(folder, shape, frames, chosen.cold)
+        finally:
+            shutil.rmtree(folder)
+
+
+def _make(folder: Path, shape: tuple[int, int, int], frames: int) -> None:
+    import h5py
+
+    rng = np.random.default_rng(0)
+    pool = rng.integers(0, 4096, (8, *shape), dtype=np.uint16)
+    with (
+        FrameWriter(folder / "set", SetHeader.new("bench", shape, planned=frames, sync="never")) as writer,
+        h5py.File(folder / "frames.h5", "w") as file,
+    ):
+        data = file.create_dataset("frames", (frames, *shape), np.uint16, chunks=(1, *shape))
+        for index in range(frames):
+            image = pool[index % 8].copy()
+            image[0, 0, 0] = index
+            data[index] = image
+            writer.append(image, _record(index))
+        writer.finish()
+    write_pack(FrameStore.open(folder / "set"))
+    os.sync()
+
+
+def _measure(folder: Path, shape: tuple[int, int, int], frames: int, cold: bool) -> None:
+    methods: dict[str, Callable[[Path], Reader]] = {
+        "bare np.memmap": _bare,
+        "pack": lambda folder: Pack.open(folder / "set" / "pack").read,
+        "shards (FrameStore)": lambda folder: _sorted(FrameStore.open(folder / "set").read),
+        "shards, zarr": lambda folder: _zarr(FrameStore.open(folder / "set")),
+        "shards, tensorstore": _tensorstore,
+        "h5py, chunk = frame": _h5py,
+        "bare np.memmap, float32 tensor": _bare_tensor,
+        "pack, data set": lambda folder: Pack.open(folder / "set" / "pack").dataset().__getitem__,
+        "shards, data set": lambda folder: frame_dataset(FrameStore.open(folder / "set")).__getitem__,
+    }
+    _check(folder, methods, frames)
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
+    rng = np.random.default_rng(1)
+    for _ in range(ROUNDS):
+        batches = [rng.choice(frames, BATCH, replace=False).tolist() for _ in range(BATCHES[shape])]
+        for name, make in methods.items():
+            read = make(folder)
+            if cold:
+                _drop(folder)
+            else:
+                read(batches[0])
+            began = time.perf_counter()
+            for batch in batches:
+                read(batch)
+            seconds[name].append(time.perf_counter() - began)
+            del read
+    read_frames = BATCH * BATCHES[shape]
+    print(f"\n{shape[2]} x {shape[1]}, uint16, {frames} frames")  # noqa: T201
+    for name, taken in seconds.items():
+        against = seconds[
+            "bare np.memmap, float32 tensor" if "tensor" in name or "data set" in name else "bare np.memmap"
+        ]
+        _row(name, [read_frames / t for t in taken], [b / t for b, t in zip(against, taken, strict=True)])
+    _measure_loaders(folder, seconds["bare np.memmap, float32 tensor"], read_frames)
+
+
+def _measure_loaders(folder: Path, bare: list[float], read_frames: int) -> None:
+    """Whole epochs through the loader; the first one, in which the workers start, is not counted."""
+    pack, store = Pack.open(folder / "set" / "pack"), FrameStore.open(folder / "set")
+    share = statistics.median(bare) / read_frames
+    for name, data in {"pack": pack.dataset(), "shards": frame_dataset(store)}.items():
+        for workers in (0, 2):
+            loader = frame_loader(data, BATCH, workers=workers)
+            rates = []
+            for epoch in range(4):
+                began = time.perf_counter()
+                for _ in loader:
+                    pass
+                if epoch:
+                    rates.append(len(data) / (time.perf_counter() - began))
+            _row(f"{name}, loader, {workers} workers", rates, [rate * share for rate in rates])
+
+
+def _row(name: str, rates: list[float], ratios: list[float]) -> None:
+    print(f"{name:34s} {statistics.median(rates):9.0f} frames/s   {statistics.median(ratios):5.2f} of bare")  # noqa: T201
+
+
+def _bare(folder: Path) -> Reader:
+    return np.load(folder / "set" / "pack" / "frames.npy", mmap_mode="r").__getitem__
+
+
+def _bare_tensor(folder: Path) -> Reader:
+    import torch
+
+    frames = np.load(folder / "set" / "pack" / "frames.npy", mmap_mode="r")
+    return lambda batch: torch.from_numpy(frames[batch].astype(np.float32))
+
+
+def _zarr(store: FrameStore) -> Reader:
+    array = store.zarr()
+    return _sorted(lambda rows: array.oindex[rows])
+
+
+def _tensorstore(folder: Path) -> Reader:
+    import tensorstore
+
+    path = str(folder / "set" / "frames.zarr" / "coded")
+    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": path}}
+    array = tensorstore.open(spec, open=True, read=True).result()
+    return _sorted(lambda rows: array.oindex[rows].read().result())
+
+
+def _h5py(folder: Path) -> Reader:
+    import h5py
+
+    data = h5py.File(folder / "frames.h5", "r")["frames"]
+    return _sorted(lambda rows: data[rows])
+
+
+def _sorted(read: Callable[[Any], Any]) -> Reader:
+    """Read in the order of the file and put back, as the pack does."""
+
+    def one(batch: Sequence[int]) -> Any:
+        order = np.argsort(batch)
+        frames = read(np.asarray(batch)[order])
+        return frames[np.argsort(order)]
+
+    return one
+
+
+def _check(folder: Path, methods: dict[str, Callable[[Path], Reader]], frames: int) -> None:
+    """Every method gives the same pixels."""
+    batch = [frames - 1, 0, 7]
+    wanted = np.asarray(_bare(folder)(batch))
+    for name, make in methods.items():
+        found = make(folder)(batch)
+        pixels = np.asarray(found["frame"] if isinstance(found, dict) else found)
+        if not np.array_equal(pixels, wanted):
+            raise SystemExit(f"{name} gives other pixels")
+
+
+def _drop(folder: Path) -> None:
+    for path in _files(folder):
+        number = os.open(path, os.O_RDONLY)
+        os.posix_fadvise(number, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(number)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())
+
+
+def _record(index: int) -> FrameRecord:
+    return FrameRecord(
+        sample_id=index,
+        label=index % 10,
+        label_name=str(index % 10),
+        split=0,
+        exposure_s=0.01,
+        gain_db=0.0,
+        black_level_dn=64.0,
+        saturation_dn=4095,
+        saturated_fraction=0.0,
+        camera_time_s=float(index),
+        host_time_s=float(index),
+        unix_time_s=float(index),
+        frame_id=index,
+        exposure_id=index,
+    )
+
+
+if __name__ == "__main__":
+    main()

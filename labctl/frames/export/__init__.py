@@ -1,0 +1,1 @@
+"""A captured set in the formats of others."""

@@ -1,0 +1,310 @@
+"""Samples of a set as learning sees them: which frames make one, what is done to them, and how they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from labctl.errors import BadInput
+from labctl.frames.corrections import divide, flat_response, mean_frame, merge_rungs, subtract
+from labctl.frames.record import Kind
+from labctl.frames.source import FolderSource
+from labctl.frames.store import FrameStore
+from labctl.frozen import Frozen
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+Words = npt.NDArray[np.str_]
+
+PART_BYTES = 64 * 2**20
+"""Pixels that are in memory at a time while a mean is taken."""
+
+REQUESTS = 16
+"""Frames that are fetched at a time from an address: each is one request, which takes its time to answer."""
+
+
+class Choice(Frozen):
+    """Which frames of a set; see `FrameStore.select`."""
+
+    kind: Kind | None = "scene"
+    split: int | str | None = None
+    splitting: str | None = None
+    label: str | None = None
+    marked: bool | None = False
+
+
+class Treatment(Frozen):
+    """What is done to frames before they are learned from. Without any of it they are as they were measured."""
+
+    dark: bool = False
+    """Subtract the mean dark frame of the set, taken at the same exposure and gain."""
+
+    background: bool = False
+    """Subtract the mean background of the set, taken through the same mask too. It holds the dark signal already."""
+
+    flat: str | None = None
+    """Divide by an even light: a `.npy` file of (h, w) or (C, h, w) DN above dark, or a captured set of one."""
+
+    rungs: Literal["merge", "separate"] = "merge"
+    """Exposures of a ladder: one sample, in DN of the first; or each for itself. Incomplete ladders are not merged."""
+
+    average: bool = False
+    """Repeats of a scene: one sample, their mean; else each for itself."""
+
+
+class Rows(Protocol):
+    """Samples by row, from wherever they are kept."""
+
+    sample_ids: IntArray
+    """(n,) place of the scene in its data source, -1 where there is none."""
+
+    label_names: Words
+    """(n,) '' where nobody knows."""
+
+    splits: IntArray
+    """(n,) 0 train, 1 val, 2 test, -1 none."""
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        """(C, h, w)."""
+
+    def fill(self, frames: npt.NDArray[Any], rows: Sequence[int] | IntArray) -> None:
+        """Read the samples `rows` into frames, (len(rows), C, h, w), whose dtype must hold them."""
+
+
+class Samples:
+    """Samples of a set, read from its shards when asked for. Goes to worker processes as its address.
+
+    Samples stand in the order of their first frame. Raises BadInput when the set has not what `treatment` needs.
+    """
+
+    def __init__(self, store: FrameStore, choice: Choice | None = None, treatment: Treatment | None = None) -> None:
+        self.choice, self.treatment = choice or Choice(), treatment or Treatment()
+        self._source, self._store = store.source, store
+        chosen = store.select(**dict(self.choice))
+        self._ladder = len(store.header.ladder) if self.treatment.rungs == "merge" else 1
+        self._places, self._starts = _grouped(store, chosen, self._ladder, self.treatment)
+        first = self._places[self._starts[:-1]]
+        self.sample_ids: IntArray = store.column("sample_id")[first]
+        self.label_names: Words = store.column("label_name")[first]
+        self.splits: IntArray = store.splits(self.choice.splitting)[first]
+        self._merging = _Merging(store) if self._ladder > 1 else None
+        self._offsets = _offsets(store, self._places, self.treatment)
+        self._response = None if self.treatment.flat is None else read_flat(self.treatment.flat, self.frame_shape)
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        """(C, h, w)."""
+        return self.store.header.frame_shape
+
+    @property
+    def as_measured(self) -> bool:
+        """Whether every sample is one frame that nothing is done to: uint16 then, else float32."""
+        alone = len(self._places) == len(self)
+        return alone and self._offsets is None and self._response is None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The smallest that holds the samples."""
+        return np.dtype(np.uint16 if self.as_measured else np.float32)
+
+    @property
+    def store(self) -> FrameStore:
+        """The set, opened once per process."""
+        if self._store is None:
+            self._store = FrameStore(self._source)
+        return self._store
+
+    def fill(self, frames: npt.NDArray[Any], rows: Sequence[int] | IntArray) -> None:
+        """See `Rows.fill`; the frames are read in the order in which they lie on the disk.
+
+        Raises RunFailed when one is damaged or gone.
+        """
+        rows = np.asarray(rows, dtype=np.int64)
+        if self.as_measured:
+            self._fetch(frames, self._places[rows])
+            return
+        stops = np.cumsum(self._starts[rows + 1] - self._starts[rows])
+        members = [np.arange(self._starts[row], self._starts[row + 1]) for row in rows]
+        read = np.empty((int(stops[-1]) if len(rows) else 0, *self.frame_shape), dtype=np.uint16)
+        if len(rows):
+            self._fetch(read, self._places[np.concatenate(members)])
+        for number, (own, stop) in enumerate(zip(members, stops, strict=True)):
+            frames[number] = self._measurement(read[stop - len(own) : stop], own)
+
+    def _measurement(self, frames: npt.NDArray[np.uint16], members: IntArray) -> FloatArray:
+        """(C, h, w) of the raw frames (k, C, h, w) of one sample. members: where they stand in `_places`."""
+        offsets = None if self._offsets is None else self._offsets.frames[self._offsets.which[members]]
+        lights: npt.NDArray[Any] = frames
+        if self._merging is not None and len(members) % self._ladder == 0:
+            lights = np.stack(
+                [
+                    self._merging.merge(
+                        frames[rungs], self._places[members[rungs]], None if offsets is None else offsets[rungs]
+                    )
+                    for rungs in np.arange(len(members)).reshape(-1, self._ladder)
+                ]
+            )
+            offsets = None if offsets is None else offsets[:: self._ladder]
+        if offsets is not None:
+            lights = subtract(lights, offsets)
+        measured = lights[0] if len(lights) == 1 else lights.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return measured if self._response is None else divide(measured, self._response)
+
+    def _fetch(self, frames: npt.NDArray[Any], places: IntArray) -> None:
+        store = self.store
+
+        def fetch(number: int) -> None:
+            frames[number] = store.frame(int(places[number]))
+
+        order = np.argsort(places, kind="stable").tolist()
+        if isinstance(self._source, FolderSource):
+            for number in order:
+                fetch(number)
+            return
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            for _ in pool.map(fetch, order):
+                pass  # raises what a request raised
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_store": None}
+
+
+def read_flat(where: str | Path, frame_shape: tuple[int, int, int]) -> FloatArray:
+    """(C, h, w) `flat_response` of a `.npy` file (DN above dark), or of a captured set, whose dark frames are used.
+
+    Raises BadInput when it cannot be read or does not fit the frames.
+    """
+    if str(where).endswith(".npy"):
+        try:
+            light = np.asarray(np.load(where, allow_pickle=False), dtype=np.float32)
+        except (OSError, ValueError) as error:
+            raise BadInput(f"the flat field {where} cannot be read: {error}; give another file") from error
+    else:
+        store = FrameStore.open(where)
+        samples = Samples(store, treatment=Treatment(dark=True, rungs="separate"))
+        light = mean_frame(_parts(samples))
+    if light.shape not in (frame_shape, frame_shape[1:]):
+        raise BadInput(f"the flat field {where} is {light.shape}, frames are {frame_shape}; give one of their size")
+    return flat_response(np.broadcast_to(light, frame_shape))
+
+
+def label_numbers(names: Words, class_names: Sequence[str], where: str) -> IntArray:
+    """(n,) place of every name in `class_names`, -1 where the name is ''.
+
+    Sources of data number their labels on their own; the name is what they share. Raises BadInput for one that is none
+    of the classes.
+    """
+    number = {name: place for place, name in enumerate(class_names)}
+    number.setdefault("", -1)
+    found, back = np.unique(names, return_inverse=True)
+    unknown = [str(name) for name in found if name not in number]
+    if unknown:
+        raise BadInput(
+            f"{where} holds frames labelled {', '.join(unknown[:5])}; the classes are {', '.join(class_names[:10])}: "
+            "choose frames by `label`, or name these classes too"
+        )
+    return np.array([number[name] for name in found.tolist()], dtype=np.int64)[back.reshape(-1)]
+
+
+def class_names_of(store: FrameStore, names: Words) -> tuple[str, ...]:
+    """The classes of a set: those of its header, then others that stand in its frames, sorted."""
+    known = store.header.class_names
+    return (*known, *sorted({str(name) for name in np.unique(names)} - {*known, ""}))
+
+
+class _Merging:
+    """What merging the rungs of a set takes from its records."""
+
+    def __init__(self, store: FrameStore) -> None:
+        self._exposures = store.column("exposure_s")
+        self._black = store.column("black_level_dn")
+        self._saturation = store.column("saturation_dn")
+
+    def merge(self, frames: npt.NDArray[np.uint16], places: IntArray, offsets: FloatArray | None) -> FloatArray:
+        black: Any = offsets
+        if black is None:
+            black = self._black[places[0]]
+            if np.isnan(black):
+                raise BadInput(
+                    "the black level of these frames is not known, and their rungs cannot be merged without; ask for "
+                    "`dark` or for separate rungs"
+                )
+        return merge_rungs(frames, self._exposures[places], black, float(self._saturation[places].min()))
+
+
+class _Offsets:
+    """frames: (K, C, h, w) mean frames to subtract; which: (n,) which of them belongs to every frame."""
+
+    def __init__(self, frames: FloatArray, which: IntArray) -> None:
+        self.frames, self.which = frames, which
+
+
+def _offsets(store: FrameStore, places: IntArray, treatment: Treatment) -> _Offsets | None:
+    if treatment.dark and treatment.background:
+        raise BadInput("dark and background are both asked for; a background holds the dark signal: ask for one")
+    if not treatment.dark and not treatment.background:
+        if treatment.flat is not None:
+            raise BadInput("a flat field divides light, not the black level; ask for `dark` or `background` too")
+        return None
+    kind: Kind = "dark" if treatment.dark else "background"
+    names = ("exposure_s", "gain_db", *(("mask_hash",) if treatment.background else ()))
+    keys = list(zip(*(store.column(name).tolist() for name in names), strict=True))
+    taken: dict[tuple[Any, ...], list[int]] = {}
+    for place in store.select(kind=kind).tolist():
+        taken.setdefault(keys[place], []).append(place)
+    number: dict[tuple[Any, ...], int] = {}
+    for key in dict.fromkeys(keys[place] for place in places.tolist()):
+        if key not in taken:
+            through = f" through mask {key[2][:12]}" if treatment.background else ""
+            raise BadInput(
+                f"{store.where} has no {kind} frame at {key[0]:g} s and {key[1]:g} dB{through}; capture some "
+                f"({kind}_every), or do without"
+            )
+        number[key] = len(number)
+    part = max(1, PART_BYTES // store.header.frame_bytes)
+    means = [mean_frame(store.parts(taken[key], part)) for key in number]
+    which = np.array([number[keys[place]] for place in places.tolist()], dtype=np.int64)
+    return _Offsets(np.stack(means) if means else np.empty((0, *store.header.frame_shape), np.float32), which)
+
+
+def _grouped(store: FrameStore, places: IntArray, ladder: int, treatment: Treatment) -> tuple[IntArray, IntArray]:
+    """Frames in the order of their samples, repeats and rungs; and where every sample begins, with the end."""
+    if not treatment.average and ladder == 1:
+        return places, np.arange(len(places) + 1)
+    sample, repeat, rung = (store.column(name)[places] for name in ("sample_id", "repeat", "rung"))
+    alone = (store.column("kind")[places] != "scene") | (sample < 0)
+    sample[alone] = -2 - places[alone]  # a sample of its own
+    if ladder > 1:
+        _, which, counts = np.unique(
+            np.stack([sample, repeat], axis=1), axis=0, return_inverse=True, return_counts=True
+        )
+        whole = alone | (counts[which.reshape(-1)] == ladder)
+        places, sample, repeat, rung = (column[whole] for column in (places, sample, repeat, rung))
+    key = [sample]
+    if not treatment.average:
+        key.append(repeat)
+    if ladder == 1:
+        key.append(rung)
+    _, first, group = np.unique(np.stack(key, axis=1), axis=0, return_index=True, return_inverse=True)
+    rank = first[group.reshape(-1)]
+    order = np.lexsort((rung, repeat, rank))
+    begins = np.flatnonzero(np.diff(rank[order], prepend=-1))
+    return places[order], np.append(begins, len(places))
+
+
+def _parts(samples: Samples) -> Any:
+    part = max(1, PART_BYTES // (2 * samples.store.header.frame_bytes))
+    for start in range(0, len(samples), part):
+        rows = np.arange(start, min(start + part, len(samples)))
+        frames = np.empty((len(rows), *samples.frame_shape), dtype=np.float32)
+        samples.fill(frames, rows)
+        yield frames

@@ -1,0 +1,120 @@
+"""Whether the bytes of a set are where its ledger says: shards, their indices, the Zarr metadata, spools."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from labctl.errors import RunFailed
+from labctl.frames.layout import GROUP, SPOOL
+from labctl.frames.proof import Finding, error, note
+from labctl.frames.shards import ARRAY, array_metadata, group_metadata, index_bytes, shard_index, shard_name
+from labctl.frames.source import FolderSource
+from labctl.frames.store import FrameStore
+
+
+@dataclass(frozen=True)
+class Storage:
+    """findings, and the indices of frames whose bytes cannot be there."""
+
+    findings: tuple[Finding, ...]
+    corrupt: tuple[int, ...]
+
+
+def check_storage(store: FrameStore) -> Storage:
+    """Look at the ends of all shards; no pixels are read."""
+    findings: list[Finding] = []
+    corrupt: list[int] = []
+    indices, sizes = np.asarray(store.column("index")), np.asarray(store.column("nbytes"))
+    per_shard = store.header.shard_frames
+    shards = indices // per_shard
+    last = int(shards.max(initial=-1))
+    for number in range(last + 1):
+        own = np.flatnonzero(shards == number)
+        if not len(own):
+            continue  # all its lines are missing, which is said already
+        frames = indices[own].tolist()
+        try:
+            wrong = _shard_problem(store, number, sizes[own], frames == _consecutive(number * per_shard, len(own)))
+        except RunFailed as refused:
+            wrong = str(refused)
+        if wrong:
+            findings.append(error("corrupt", f"{wrong}; {{frames}} {{are}} in it", frames))
+            corrupt += frames
+    if store.source.read_range(_shard(last + 1), 0, 1) is not None:
+        name = shard_name(last + 1)
+        findings.append(error("missing", f"{name} is there, but the ledger has no line of its frames"))
+    findings += _zarr_findings(store, int(indices.max(initial=-1)) + 1)
+    findings += _leftovers(store, last)
+    return Storage(tuple(findings), tuple(corrupt))
+
+
+def _consecutive(first: int, count: int) -> list[int]:
+    return list(range(first, first + count))
+
+
+def _shard(number: int) -> str:
+    return f"{GROUP}/{ARRAY}/{shard_name(number)}"
+
+
+def _shard_problem(store: FrameStore, number: int, sizes: np.ndarray[Any, Any], gapless: bool) -> str | None:
+    """What is wrong with a shard, or with the spool that becomes one. sizes: (n,) bytes of its chunks."""
+    name, total, per_shard = shard_name(number), int(sizes.sum()), store.header.shard_frames
+    index_size = index_bytes(per_shard)
+    if not gapless:
+        there = store.source.read_range(_shard(number), 0, 1) or store.source.read_range(f"{SPOOL}/{number}.raw", 0, 1)
+        return None if there is not None else f"{name} is missing"
+    end = store.source.read_range(_shard(number), total, total + index_size + 1)
+    if end is None:
+        if store.finished:
+            return f"{name} is missing"
+        spooled = store.source.read_range(f"{SPOOL}/{number}.raw", total - 1, total)
+        if spooled is None:  # its writer may have completed it since
+            end = store.source.read_range(_shard(number), total, total + index_size + 1)
+            if end is None:
+                return f"{name} is missing, and so is its spool"
+        else:
+            return None if len(spooled) == 1 else f"{SPOOL}/{number}.raw is too short for its {len(sizes)} frames"
+    if len(end) != index_size:
+        return f"{name} is too {'short' if len(end) < index_size else 'long'} for its {len(sizes)} frames"
+    if end != shard_index(sizes, per_shard):
+        return f"the index at the end of {name} does not agree with the ledger"
+    return None
+
+
+def _zarr_findings(store: FrameStore, frames: int) -> list[Finding]:
+    """Whether other tools that read the Zarr array see what the ledger says."""
+    findings = []
+    array, group = _json(store, f"{GROUP}/{ARRAY}/zarr.json"), _json(store, f"{GROUP}/zarr.json")
+    wanted = json.loads(array_metadata(store.header, frames))
+    if group != json.loads(group_metadata()):
+        findings.append(error("zarr", f"{GROUP}/zarr.json is missing or changed; other tools cannot open the frames"))
+    if not isinstance(array, dict) or not isinstance(array.get("shape"), list) or not array["shape"]:
+        return [*findings, error("zarr", f"{GROUP}/{ARRAY}/zarr.json is missing or damaged; labctl itself reads on")]
+    seen = array["shape"][0]
+    if array != wanted | {"shape": array["shape"]} or array["shape"][1:] != wanted["shape"][1:]:
+        text = f"{GROUP}/{ARRAY}/zarr.json does not describe the frames of this set; other tools misread them"
+        findings.append(error("zarr", text))
+    elif seen != frames and (store.finished or not isinstance(seen, int)):
+        findings.append(error("zarr", f"the Zarr array says that it has {seen} frames; the ledger has {frames}"))
+    return findings
+
+
+def _json(store: FrameStore, name: str) -> Any:
+    try:
+        return json.loads(store.source.read(name) or b"null")
+    except ValueError:
+        return None
+
+
+def _leftovers(store: FrameStore, last_shard: int) -> list[Finding]:
+    """Spools that no frame of the ledger needs; a folder behind an address cannot be listed and is not looked at."""
+    if not isinstance(store.source, FolderSource):
+        return []
+    needed = set() if store.finished else {f"{last_shard}.raw", f"{last_shard + 1}.raw"}
+    names = sorted(file.name for file in (store.source.path / SPOOL).glob("*.raw") if file.name not in needed)
+    text = f"{SPOOL}/{', '.join(names)}: left over from a writer that died; the next one removes it"
+    return [note("leftover", text)] if names else []

@@ -1,0 +1,74 @@
+"""The statistics of a witness: how far a frame lies from its prediction, and how far on the way to another one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from labctl.frames.witness_blocks import Values
+
+LEAST_REACH = 3.0
+"""A mixture that moves the prediction by fewer standard deviations than this is not seen in a frame."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A frame against the prediction for its own scene, and against m mixtures with the previous one."""
+
+    likeness: float
+    """Correlation with the prediction for its own scene, -1..1; 0 where that is black."""
+
+    scale: float
+    """Brightness of the frame over that of the prediction; nan where the prediction is black."""
+
+    mismatch: float
+    """Squared distance from the prediction at the best scale and offset, in standard deviations of a frame."""
+
+    sigmas: Values
+    """(m,) how many standard deviations the frame lies towards each mixture; 0 where that cannot be seen."""
+
+    shares: Values
+    """(m,) share of each mixture in the frame, by least squares: 0 own, 1 as the mixture foretells; 0 if not seen."""
+
+    reach: Values
+    """(m,) distance of each mixture from the own prediction, at the best scale and offset, in standard deviations."""
+
+
+def compare(frame: Values, own: Values, mixtures: Values, covariance: Values, offset: Values) -> Comparison:
+    """Compare features of a frame (q,) with those foretold for its own scene (q,) and for mixtures (m, q).
+
+    covariance: (q, q) of a frame round its prediction. offset: (q,) features of an even brightness, which may be there
+    to any amount, as the own prediction may be brighter or darker by any factor.
+    """
+    root = np.linalg.cholesky(covariance)
+    white = np.linalg.solve(root, np.vstack([frame, own, offset, mixtures - own]).T).T
+    offset = white[2] / np.linalg.norm(white[2])
+    frame, own, ways = (part - np.multiply.outer(part @ offset, offset) for part in (white[0], white[1], white[3:]))
+    length = float(np.linalg.norm(own))
+    lit = length > LEAST_REACH
+    along_own = own / length if lit else np.zeros_like(own)
+    rest, ways_rest = frame - (frame @ along_own) * along_own, ways - np.outer(ways @ along_own, along_own)
+    reach = np.sqrt((ways_rest**2).sum(axis=1))
+    seen = reach >= LEAST_REACH
+    along = np.divide(ways_rest @ rest, reach**2, out=np.zeros(len(ways)), where=seen)
+    scale = float(frame @ along_own) / length if lit else float("nan")
+    # What lies along a mixture is not all light of the own scene: that share of the brightness is taken off again.
+    scales = scale - along * (ways @ along_own) / length if lit else np.ones(len(ways))
+    return Comparison(
+        likeness=float(frame @ along_own) / max(float(np.linalg.norm(frame)), 1e-12),
+        scale=scale,
+        mismatch=float(rest @ rest),
+        sigmas=along * reach,
+        shares=np.divide(along, scales, out=np.zeros(len(ways)), where=scales > 0),
+        reach=reach,
+    )
+
+
+def upper_limit(values: Values, chance: float) -> float:
+    """What positive `values` exceed with `chance`, if they are distributed as a scaled chi-squared (Wilson, Hilferty)."""
+    mean, variance = float(values.mean()), float(values.var(ddof=1))
+    freedom = 2 * mean**2 / max(variance, 1e-12)
+    part = 2 / (9 * freedom)
+    return float(mean * (1 - part + NormalDist().inv_cdf(1 - chance) * np.sqrt(part)) ** 3)

@@ -1,0 +1,186 @@
+"""A witness that knows what every block of a scene adds to a frame, and how far frames stray from that."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labctl.durable import write_whole
+from labctl.errors import BadInput
+from labctl.exposure import FloatArray, Frames
+from labctl.frames.record import WitnessScore
+from labctl.frames.witness_blocks import Bins, BlockResponses, Dark, Noise, Values
+from labctl.frames.witness_comparison import Comparison, compare
+
+SCALES = (0.7, 1.4)
+"""A frame that is darker or brighter than foretold by more than the lamp may drift is not right."""
+
+LEAST_SHARE = 0.02
+"""Of the previous scene that makes a frame torn. Less is a display that has all but settled."""
+
+STALE_SHARE = 0.95
+"""From here on a torn frame is called stale."""
+
+MOST_SHARE = 1.2
+"""Two scenes can overlap; more of the previous than this is another scene."""
+
+EXPLAINED = 0.1
+"""A mixture with the previous scene explains a frame when it leaves less than this share of the mismatch."""
+
+LEAST_SEEN = 1e-6
+"""Share of a feature that saturation leaves, below which the feature says nothing."""
+
+SURE_SIGMAS = 2.0
+"""A scene counts as told apart when its distance from another exceeds the threshold by so much."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """The q numbers of a frame that tell scenes apart.
+
+    basis: (q, n) orthonormal rows over bins in units of `sigma_dn` (n,), the noise of a frame of middling brightness.
+    blocks: (P, q) of every block at radiance 1.
+    """
+
+    basis: Values
+    sigma_dn: Values
+    blocks: Values
+
+    @property
+    def offset(self) -> Values:
+        """(q,) of one DN more in every bin."""
+        return np.asarray(self.basis @ (1 / self.sigma_dn))
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What right frames exceed with a chance of `false_alarms`, by what calibration frames did."""
+
+    mismatch: float
+    sigmas: float
+    false_alarms: float
+
+
+@dataclass(frozen=True)
+class BlockWitness:
+    """See `labctl.frames.witness.Witness`. Made by `measure_witness` or from a computed model of the rig."""
+
+    responses: BlockResponses
+    dark: Dark
+    noise: Noise
+    bins: Bins
+    features: Features
+
+    model_error: Values
+    """(q, q) covariance of what frames stray from their predictions beyond their noise."""
+
+    thresholds: Thresholds
+
+    told_apart: float
+    """Share of pairs of calibration scenes of which a frame of one was not taken for the other."""
+
+    def judge(self, frame: Frames, scene: FloatArray, previous: FloatArray | None) -> WitnessScore:
+        """See `Witness.judge`."""
+        grid, limits = self.responses.grid, self.thresholds
+        own, before = _grey(scene), _grey(scene if previous is None else previous)
+        means = grid.means(own[None])[0]
+        mixtures, areas = grid.mixed_means(own, before)
+        seen, noise = self.observe(frame, means)
+        found = self._compare(seen, noise, means, mixtures)
+        best = int(found.sigmas.argmax())
+        share = float(found.shares[best] * areas[best])
+        mixed = bool(found.sigmas[best] > limits.sigmas and share >= LEAST_SHARE)
+        if found.mismatch <= limits.mismatch and not mixed and not _out_of(SCALES, found.scale):
+            return WitnessScore(own=found.likeness, previous_share=float(found.shares[0]), word="right")
+        word = "wrong"
+        if found.reach[0] >= limits.sigmas:
+            old = self._compare(seen, noise, mixtures[0], mixtures[:0])
+            left = found.mismatch - float(found.sigmas[best]) ** 2
+            if old.mismatch <= limits.mismatch and not _out_of(SCALES, old.scale):
+                word, share = "stale", 1.0
+            elif left <= max(limits.mismatch, EXPLAINED * found.mismatch) and LEAST_SHARE <= share <= MOST_SHARE:
+                word = "stale" if share >= STALE_SHARE else "torn"
+        return WitnessScore(own=found.likeness, previous_share=share, word=word)
+
+    def tells_apart(self, scene: FloatArray, previous: FloatArray) -> bool:
+        """See `Witness.tells_apart`. At the reference exposure."""
+        own, other = self.responses.grid.means(np.stack([_grey(scene), _grey(previous)]))
+        variance = self.noise.variance(own @ self.responses.light_dn)
+        noise = (self.features.basis * (variance / self.features.sigma_dn**2)) @ self.features.basis.T
+        found = self._compare(own @ self.features.blocks, noise, own, other[None])
+        return bool(found.reach[0] >= self.thresholds.sigmas + SURE_SIGMAS)
+
+    def observe(self, frame: Frames, means: Values) -> tuple[Values, Values]:
+        """Features (q,) of a single frame at the reference exposure, and the (q, q) covariance of their noise.
+
+        means: (P,) of its scene; brighter light is noisier. Saturated bins are left out: what only they would tell gets
+        a wide variance.
+        """
+        values, inside = (found[0] for found in self.bins.values(frame))
+        ratio, gain = self.responses.ratio(frame)
+        light = (values - self.dark.at(float(frame.exposure_s[0]))) / (ratio * gain)
+        variance = self.noise.variance(means @ self.responses.light_dn, ratio=ratio, gain=gain)
+        basis, sigma = self.features.basis[:, inside], self.features.sigma_dn[inside]
+        inverse = np.linalg.inv(basis @ basis.T + LEAST_SEEN * np.eye(len(basis)))
+        noise = (basis * (variance[inside] / sigma**2)) @ basis.T + LEAST_SEEN * np.eye(len(basis))
+        return inverse @ (basis @ (light[inside] / sigma)), inverse @ noise @ inverse
+
+    def save(self, path: Path) -> None:
+        """Write everything to an npz file, whole or not at all."""
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            **self.responses.arrays(),
+            bias_dn=self.dark.bias_dn,
+            rate_dn_per_s=self.dark.rate_dn_per_s,
+            noise=(self.noise.floor, self.noise.per_dn),
+            frame_shape=self.bins.frame_shape,
+            basis=self.features.basis,
+            sigma_dn=self.features.sigma_dn,
+            features=self.features.blocks,
+            model_error=self.model_error,
+            thresholds=(self.thresholds.mismatch, self.thresholds.sigmas, self.thresholds.false_alarms),
+            told_apart=self.told_apart,
+        )
+        write_whole(path, buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: Path) -> BlockWitness:
+        """What `save` wrote. Raises BadInput when it cannot be read."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays: dict[str, Any] = dict(file)
+            channels, rows, columns = (int(side) for side in arrays["frame_shape"])
+            return cls(
+                responses=BlockResponses.of(arrays),
+                dark=Dark(arrays["bias_dn"], arrays["rate_dn_per_s"]),
+                noise=Noise(*map(float, arrays["noise"])),
+                bins=Bins((channels, rows, columns)),
+                features=Features(arrays["basis"], arrays["sigma_dn"], arrays["features"]),
+                model_error=arrays["model_error"],
+                thresholds=Thresholds(*map(float, arrays["thresholds"])),
+                told_apart=float(arrays["told_apart"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise BadInput(
+                f"{path} holds no witness ({type(error).__name__}: {error}); remove it, then it is measured anew"
+            ) from error
+
+    def _compare(self, seen: Values, noise: Values, own: Values, mixtures: Values) -> Comparison:
+        blocks = self.features.blocks
+        return compare(seen, own @ blocks, mixtures @ blocks, self.model_error + noise, self.features.offset)
+
+
+def _grey(scene: FloatArray) -> Values:
+    if scene.ndim != 3 or scene.shape[0] != 1:
+        raise BadInput(f"a scene has shape {scene.shape}; (1, H, W) is needed")
+    return np.asarray(scene[0], dtype=np.float64)
+
+
+def _out_of(limits: tuple[float, float], scale: float) -> bool:
+    return not (np.isnan(scale) or limits[0] <= scale <= limits[1])

@@ -1,0 +1,143 @@
+"""The exposure of a whole set, found from a few pilot frames: one time for all, never one per frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from labctl.errors import BadInput, HardwareError
+from labctl.exposure import Exposure, FloatArray, still_plan
+from protocols.exposure_search import Pilot, search_exposure
+from protocols.keys import EXPOSURES_PER_STEP
+
+if TYPE_CHECKING:
+    from labctl.rig import Rig
+
+PILOT_IDS = EXPOSURES_PER_STEP // 2
+"""Pilots take exposure ids from here on, captured frames from 0."""
+
+WITNESS_IDS = PILOT_IDS + EXPOSURES_PER_STEP // 4
+CHECK_IDS = WITNESS_IDS + EXPOSURES_PER_STEP // 8
+"""Sentinels beside the plan."""
+
+HOT_SHARE = 0.002
+"""Share of pixels that may stand at the top whatever the light: stuck ones must not shorten every exposure."""
+
+TOLERANCE = 0.01
+"""Relative error of an exposure time that is as good as right: noise moves the brightest pixels by as much."""
+
+REFINEMENTS = 16
+"""How often all pilot scenes are looked at, at most."""
+
+
+@dataclass(frozen=True)
+class SceneExposure:
+    """What the pilot scenes gave: the exposure, where the brightest scene stands, and what still saturates."""
+
+    exposure_s: float
+    brightest_fill: float
+    """Its brightest pixels but for HOT_SHARE, between black (0) and full scale (1)."""
+
+    saturated_fraction: float
+    """Share of the pixels of all pilot frames."""
+
+
+def white_exposure(
+    rig: Rig, mask: FloatArray, scene_px: tuple[int, int], roi: tuple[int, int], fill: float, *, first_id: int
+) -> float:
+    """Exposure time at which a white scene through `mask` stands at `fill` between black and full scale.
+
+    The level is the mean of the middle of the frame: a peak would grow with noise and hot pixels, and give another
+    exposure than the twin would.
+    """
+    pilots = _Pilots(rig, mask, roi, first_id)
+    white = np.ones((1, 1, *scene_px), dtype=np.float32)
+
+    def pilot(exposure_s: float) -> Pilot:
+        pixels = pilots.frames(white, exposure_s)[0]
+        rows, columns = pixels.shape
+        middle = pixels[rows // 4 : rows - rows // 4, columns // 4 : columns - columns // 4]
+        return Pilot(float(middle.mean()), float(np.quantile(pixels, 1 - HOT_SHARE)))
+
+    return pilots.search(pilot, pilots.dark_dn(scene_px), fill)
+
+
+def scene_exposure(
+    rig: Rig, mask: FloatArray, scenes: FloatArray, roi: tuple[int, int], fill: float, *, first_id: int
+) -> SceneExposure:
+    """Exposure time at which the brightest of `scenes` (N, 1, H, W) stands at `fill` between black and full scale.
+
+    A scene stands where its brightest pixels do, but for HOT_SHARE of them. Searched with the scene that sends out the
+    most light, then held against all: through a mask another one may be the brightest on the sensor. Raises
+    HardwareError when that does not come to rest.
+    """
+    pilots = _Pilots(rig, mask, roi, first_id)
+    dark_dn, top_dn = pilots.dark_dn(scenes.shape[-2:]), rig.devices().camera.saturation_dn
+    target_dn = dark_dn + fill * (top_dn - dark_dn)
+    low_s, high_s = rig.devices().camera.exposure_limits_s
+    most_light = scenes[[int(scenes.mean(axis=(1, 2, 3)).argmax())]]
+
+    def pilot(exposure_s: float) -> Pilot:
+        top = float(np.quantile(pilots.frames(most_light, exposure_s), 1 - HOT_SHARE))
+        return Pilot(top, top)
+
+    exposure_s = pilots.search(pilot, dark_dn, fill)
+    for _ in range(REFINEMENTS):
+        frames = pilots.frames(scenes, exposure_s)
+        brightest_dn = float(np.quantile(frames, 1 - HOT_SHARE, axis=(1, 2)).max())
+        wanted_s = exposure_s * (0.5 if brightest_dn >= top_dn else (target_dn - dark_dn) / (brightest_dn - dark_dn))
+        wanted_s = min(max(wanted_s, low_s), high_s)
+        if abs(wanted_s / exposure_s - 1) <= TOLERANCE:
+            saturated = float((frames >= top_dn).mean())
+            return SceneExposure(exposure_s, (brightest_dn - dark_dn) / (top_dn - dark_dn), saturated)
+        exposure_s = wanted_s
+    raise HardwareError(f"no exposure found that holds for {len(scenes)} pilot scenes; is the light steady?")
+
+
+def check_ladder(
+    exposure_s: float, ladder: Sequence[float], limits_s: tuple[float, float], camera: str
+) -> tuple[float, ...]:
+    """Exposure times of all rungs in seconds. Raises BadInput when one is beyond the limits of the camera."""
+    times = tuple(exposure_s * rung for rung in ladder)
+    for rung, time_s in zip(ladder, times, strict=True):
+        if not limits_s[0] <= time_s <= limits_s[1]:
+            raise BadInput(
+                f"rung {rung:g} of the ladder is an exposure of {time_s:.4g} s, {camera} allows "
+                f"{limits_s[0]:g}..{limits_s[1]:g} s; take it away, or change exposure_s, fill or the light"
+            )
+    return times
+
+
+class _Pilots:
+    """Frames of a search; every exposure has an id of its own, so that each has noise of its own."""
+
+    def __init__(self, rig: Rig, mask: FloatArray, roi: tuple[int, int], first_id: int) -> None:
+        self._rig, self._mask, self._roi = rig, mask, roi
+        self._used = count(first_id)
+
+    def frames(self, scenes: FloatArray, exposure_s: float) -> npt.NDArray[np.uint16]:
+        """(n, h, w) DN of scenes (n, 1, H, W)."""
+        ids = [next(self._used) for _ in range(len(scenes))]
+        exposure = Exposure(exposure_s=exposure_s, roi=self._roi)
+        return self._rig.expose(still_plan(scenes, self._mask, exposure, exposure_ids=ids)).pixels[:, 0]
+
+    def dark_dn(self, scene_px: tuple[int, ...]) -> float:
+        """Mean of a black scene at the shortest exposure."""
+        black = np.zeros((1, 1, *scene_px), dtype=np.float32)
+        return float(self.frames(black, self._rig.devices().camera.exposure_limits_s[0]).mean())
+
+    def search(self, pilot: Callable[[float], Pilot], dark_dn: float, fill: float) -> float:
+        """See `search_exposure`."""
+        camera = self._rig.devices().camera
+        return search_exposure(
+            pilot,
+            target_dn=dark_dn + fill * (camera.saturation_dn - dark_dn),
+            dark_dn=dark_dn,
+            top_dn=camera.saturation_dn,
+            limits_s=camera.exposure_limits_s,
+        )

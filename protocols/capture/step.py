@@ -1,0 +1,356 @@
+"""`capture`: show every scene through the mask and keep what the camera measured, to the last frame."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+
+import numpy as np
+from annotated_types import Ge, Gt, Le, MaxLen, MinLen
+from pydantic import model_validator
+
+from labctl.durable import write_json
+from labctl.errors import BadInput
+from labctl.exposure import Exposure, FloatArray
+from labctl.frames.header import Compression, Sync
+from labctl.frames.layout import SCENES
+from labctl.frames.scenes import write_scenes
+from labctl.frames.store import FrameStore
+from labctl.frames.writer import FrameWriter
+from labctl.references import OutputKind, Reference
+from labctl.steps import Estimate, Role, Source, Step, StepContext, StepResult, StepSetting
+from protocols.capture.drift import DriftWatch
+from protocols.capture.exposing import Exposer
+from protocols.capture.exposures import PILOT_IDS, check_ladder, scene_exposure, white_exposure
+from protocols.capture.judging import WitnessKind, open_witness
+from protocols.capture.metadata import FrameNotes, set_header, set_instruments
+from protocols.capture.order import CapturePlan, OrderName, arrange, plan_capture
+from protocols.capture.taking import FrameTaking, OnDrift
+from protocols.fit import check_exposure, check_fit, check_instruments
+from protocols.keys import first_exposure_id
+from protocols.scenes import load_scenes, scenes_of
+from protocols.splits import IntArray, Split, spread
+from protocols.train import Train
+
+if TYPE_CHECKING:
+    from protocols.data import ImageSet
+
+EXPOSURE_FILE = "exposure.json"
+LINE_BYTES = 1200
+"""Of the ledger, for each frame."""
+
+Count = Annotated[int, Ge(0)] | Literal["all"]
+Every = Annotated[int, Ge(0), Le(1_000_000)]
+"""Scene frames between two; 0: none."""
+
+
+class Capture(Step):
+    """Captures coded frames of the data through a mask, interrupted and resumed at will.
+
+    One exposure holds for the whole set, searched once on the same rig: a per-frame exposure would tell the classes
+    apart by itself.
+    """
+
+    where: ClassVar[Literal["host", "child"]] = "host"
+    outputs: ClassVar[Mapping[str, str]] = {"frames": "frames"}
+    needs: ClassVar[frozenset[Role]] = frozenset({"mask", "scene", "camera"})
+    uses: ClassVar[frozenset[Source]] = frozenset({"data", "rig"})
+    version: ClassVar[int] = 2
+
+    type: Literal["capture"]
+
+    mask: Annotated[Reference, OutputKind("mask")]
+    """What to show on the SLM."""
+
+    train: Count = "all"
+    """How many scenes of the training split to capture, spread evenly over it; the labelled captures of `finetune`."""
+
+    val: Count = "all"
+    test: Count = "all"
+
+    exposure_s: Annotated[float, Gt(0), Le(60)] | Literal["auto"] = "auto"
+    """As in the `train` that made the mask: frames of another brightness would be answered wrongly without a word."""
+
+    pilot: Literal["white", "scenes"] = "white"
+    """With `auto`: search with a white scene, as training does, or with scenes of the data, which use more of the
+    sensor where scenes are dim. Then frames are brighter than those that `train` made: fine-tune before you trust."""
+
+    pilot_scenes: Annotated[int, Ge(1), Le(1024)] = 32
+    """With `pilot: scenes`: how many, spread over what is captured."""
+
+    fill: Annotated[float, Gt(0), Le(0.98)] = 0.9
+    """With `auto`: the share of full scale that the pilot reaches: white, or the brightest of the scenes. As in
+    `train`, too."""
+
+    ladder: Annotated[tuple[Annotated[float, Gt(0), Le(1e4)], ...], MinLen(1), MaxLen(8)] = (1.0,)
+    """High dynamic range: every scene is taken at each of these multiples of the exposure, the first of which is 1."""
+
+    order: OrderName = "shuffled"
+    """`interleaved` lets classes and splits take turns; `as-is` is the order of the data."""
+
+    order_seed: Annotated[int, Ge(0), Le(2**32)] = 0
+
+    repeats: Annotated[int, Ge(1), Le(1000)] = 1
+    """Frames per scene; they are averaged when learned from."""
+
+    dark_every: Every = 0
+    """A frame with the mask closed and the scene black at the start, the end, and after every so many scene frames."""
+
+    background_every: Every = 0
+    """The same with the mask as it is: what light comes in beside the scene."""
+
+    sentinel_every: Every = 0
+    """One fixed scene at the start, the end, and after every so many scene frames, by which drift is seen."""
+
+    drift_limit: Annotated[float, Gt(0), Le(1)] = 0.02
+    """How far a sentinel may differ from the first one in brightness or shape, as a share of the light."""
+
+    on_drift: OnDrift = "ask"
+    """Beyond it, frames since the last good sentinel are marked. Then `ask` the operator, or stop where nobody can
+    answer; `stop`; or go on and `mark`."""
+
+    witness: WitnessKind = "templates"
+    """What proves that a frame shows its scene: the rig's answer to every block of a scene, measured before the first
+    frame; the `twin`, which needs fewer exposures and a rig that is as the twin believes; or `none`."""
+
+    witness_attempts: Annotated[int, Ge(1), Le(100)] = 3
+    """Attempts at a frame that does not show its scene; then it is kept, marked as doubtful."""
+
+    block: Annotated[int, Ge(1), Le(4096)] = 32
+    """Frames between two commits to the disk, and the longest wait for a stop."""
+
+    compression: Compression = "none"
+    sync: Sync = "block"
+    """When frames are forced to the disk: see docs/run-folder.md."""
+
+    keep_scenes: bool = False
+    """Keep the scenes themselves beside the frames, apart and removable: then the set protects nobody."""
+
+    readings_every_s: Annotated[float, Ge(0), Le(3600)] = 1.0
+    """Instruments are read once in this time at most; frames in between carry the last reading."""
+
+    about: dict[str, Annotated[str, MaxLen(10_000)]] = {}
+    """What the data card shall say: `{licence: CC-BY-4.0, subjects: ..., contact: ...}`."""
+
+    instruments: dict[str, dict[str, float]] = {}
+    """Quantities to set before, by instrument: `{lamp: {power: 0.8}}`. They are made safe with the rig."""
+
+    @model_validator(mode="after")
+    def _ladder_starts_at_one(self) -> Self:
+        if self.ladder[0] != 1 or len(set(self.ladder)) < len(self.ladder):
+            raise ValueError(f"the ladder is {list(self.ladder)}; it starts with 1 and names every rung once")
+        return self
+
+    def check(self, setting: StepSetting) -> None:
+        """Mask, scene and rig must fit; instruments must be there, and exposures within the limits of the camera."""
+        check_fit(setting)
+        check_instruments(self.instruments, setting)
+        limits_s, camera = setting.rig.twin.exposure_limits_s, f"the camera of rig '{setting.rig.name}'"
+        if self.exposure_s != "auto":
+            check_exposure(self.exposure_s, setting)
+            try:
+                check_ladder(self.exposure_s, self.ladder, limits_s, camera)
+            except BadInput as error:
+                raise BadInput(str(error), at=setting.at("ladder")) from None
+        elif max(self.ladder) / min(self.ladder) > limits_s[1] / limits_s[0]:
+            span = f"{limits_s[0]:g}..{limits_s[1]:g} s"
+            text = f"{list(self.ladder)} spans more than {camera} allows ({span}); leave rungs out"
+            raise BadInput(text, at=setting.at("ladder"))
+        self._check_same_exposure(setting)
+        if self.train == self.val == self.test == 0:
+            raise BadInput("train, val and test are all 0; capture at least one scene", at=setting.at("train"))
+
+    def estimate(self, setting: StepSetting) -> Estimate:
+        """Frames, bytes and what moves."""
+        scene_px, cells = setting.protocol.grids()
+        plan = self._plan(scenes_of(setting.protocol))
+        frames, shape = len(plan), setting.rig.twin.frame_shape(cells, scene_px)
+        scenes = len(np.unique(plan.rows[plan.rows >= 0])) if self.keep_scenes else 0
+        slowest = 0.0 if setting.rig.simulated else 0.1
+        exposures_s = 0.0 if self.exposure_s == "auto" else self.exposure_s * float(np.mean(self.ladder))
+        return Estimate(
+            seconds=1 + frames * (0.002 + slowest + exposures_s),
+            frames=frames,
+            disk_bytes=frames * (2 * shape[0] * shape[1] + LINE_BYTES) + scenes * 4 * scene_px[0] * scene_px[1],
+            moves=(
+                "shows the mask on the SLM",
+                f"plays {frames} scenes",
+                f"triggers {frames} exposures and a few pilots",
+                *(["shows single blocks of the scene first, about 150 exposures"] if self.witness != "none" else []),
+            ),
+        )
+
+    def run(self, context: StepContext) -> StepResult:
+        """Capture what is missing."""
+        setting = context.setting
+        scene_px, cells = setting.protocol.grids()
+        data = load_scenes(context)
+        for split, wanted in self._wanted():
+            there = len(data.part(split))
+            if wanted != "all" and wanted > there:
+                context.log(f"{wanted} {split.name.lower()} scenes are asked for, {there} are there; all are captured")
+        plan = self._plan(data)
+        shape = setting.rig.twin.frame_shape(cells, scene_px)
+        folder = context.folder / "frames"
+        header = set_header(
+            context,
+            (1, *shape),
+            len(plan),
+            self.about,
+            class_names=data.class_names,
+            ladder=self.ladder,
+            compression=self.compression,
+            sync=self.sync,
+        )
+        with FrameWriter(folder, header, block=self.block, say=context.log) as writer:
+            for done in writer.recovery.did:
+                context.log(f"a crash was mended: {done}")
+            if 0 < writer.next_index < len(plan):
+                context.log(f"goes on at frame {writer.next_index} of {len(plan)}")
+            if writer.next_index < len(plan):
+                self._take(context, writer, plan, data, shape)
+            if self.keep_scenes and not (folder / SCENES).exists():
+                rows = np.unique(plan.rows[plan.rows >= 0])
+                write_scenes(folder, data.sample_ids[rows], _Rows(data, rows))
+            if not writer.is_finished:
+                writer.finish()
+        return StepResult({"frames": folder}, {**self._metrics(FrameStore.open(folder)), "skipped": len(data.skipped)})
+
+    def _take(
+        self, context: StepContext, writer: FrameWriter, plan: CapturePlan, data: ImageSet, shape: tuple[int, int]
+    ) -> None:
+        maker, rig = context.setting.protocol.steps[self.mask.step], context.rig
+        if self._brighter_than_trained(maker):
+            how = "with scenes" if self.exposure_s == "auto" else f"{self.exposure_s:g} s whatever the mask"
+            context.log(
+                f"the exposure is {how}, step '{self.mask.step}' exposes until white fills {maker.fill:g} of the "
+                "sensor: until fine-tuned, accuracy holds at that level only"
+            )
+        mask = np.load(context.input(self.mask))
+        set_instruments(self.instruments, rig)
+        exposure = self._exposure(context, mask, data, shape)
+        times_s = check_ladder(exposure.exposure_s, self.ladder, rig.devices().camera.exposure_limits_s, "the camera")
+        exposures = [exposure.model_copy(update={"exposure_s": time_s}) for time_s in times_s]
+        witness = open_witness(context, self.witness, mask, data, self._rows(data), exposure)
+        drift = None
+        if self.sentinel_every:
+            drift = DriftWatch(
+                context.folder,
+                writer.mark,
+                limit=self.drift_limit,
+                black_dn=float(rig.spec.twin.sensor.black_level_dn),
+                saturation_dn=rig.devices().camera.saturation_dn,
+            )
+        FrameTaking(
+            context,
+            writer,
+            Exposer(rig, plan, data, mask, exposures, first_id=first_exposure_id(context.content_hash)),
+            FrameNotes(context, readings_every_s=self.readings_every_s),
+            block=self.block,
+            witness=witness,
+            attempts=self.witness_attempts,
+            drift=drift,
+            on_drift=self.on_drift,
+        ).take()
+
+    def _exposure(self, context: StepContext, mask: FloatArray, data: ImageSet, shape: tuple[int, int]) -> Exposure:
+        """The exposure of this capture, searched once and kept in a file: a resumed capture must not search again."""
+        path = context.folder / EXPOSURE_FILE
+        if path.exists():
+            return Exposure(exposure_s=json.loads(path.read_text())["exposure_s"], roi=shape)
+        first_id = first_exposure_id(context.content_hash) + PILOT_IDS
+        found: dict[str, Any] = {"how": str(self.exposure_s)}
+        if self.exposure_s != "auto":
+            exposure_s = self.exposure_s
+        elif self.pilot == "white":
+            scene_px = (data.images.shape[-2], data.images.shape[-1])
+            exposure_s = white_exposure(context.rig, mask, scene_px, shape, self.fill, first_id=first_id)
+        else:
+            rows = self._rows(data)
+            scenes = np.asarray(data.images[rows[spread(len(rows), self.pilot_scenes)]], dtype=np.float32)
+            pilot = scene_exposure(context.rig, mask, scenes, shape, self.fill, first_id=first_id)
+            exposure_s = pilot.exposure_s
+            found |= {"brightest_fill": pilot.brightest_fill, "saturated_fraction": pilot.saturated_fraction}
+            context.log(
+                f"exposure {exposure_s:.4g} s from {len(scenes)} scenes: the brightest fills "
+                f"{pilot.brightest_fill:.2f} of the sensor, {pilot.saturated_fraction:.3%} of all pixels saturate"
+            )
+        taken = context.rig.devices().camera.configure(Exposure(exposure_s=exposure_s, roi=shape))
+        write_json(path, {"exposure_s": taken.exposure_s, **found, "time": time.time()})
+        return taken
+
+    def _check_same_exposure(self, setting: StepSetting) -> None:
+        maker = setting.protocol.steps[self.mask.step]
+        if not isinstance(maker, Train) or self._brighter_than_trained(maker):
+            return  # brighter: said by `run`, since a time found on the bench may suit light that no twin knows
+        for name in ("exposure_s", "fill") if self.exposure_s == "auto" else ("exposure_s",):
+            here, there = getattr(self, name), getattr(maker, name)
+            if here != there:
+                raise BadInput(
+                    f"{here} here, {there} in step '{self.mask.step}': the frames would be of another brightness than "
+                    "those that the classifier learns; give both steps the same, and change the light by instruments",
+                    at=setting.at(name),
+                )
+
+    def _brighter_than_trained(self, maker: Step) -> bool:
+        """Whether frames are exposed by another rule than those that `maker` trained with, on purpose."""
+        free = isinstance(maker, Train) and maker.exposure_s == "auto"
+        return free and (self.exposure_s != "auto" or self.pilot == "scenes")
+
+    def _wanted(self) -> tuple[tuple[Split, Count], ...]:
+        return (Split.TRAIN, self.train), (Split.VAL, self.val), (Split.TEST, self.test)
+
+    def _rows(self, data: ImageSet) -> IntArray:
+        """Rows of the data that are captured, split after split."""
+        chosen = []
+        for split, wanted in self._wanted():
+            rows = data.part(split)
+            chosen.append(rows[spread(len(rows), len(rows) if wanted == "all" else wanted)])
+        return np.concatenate(chosen).astype(np.int64)
+
+    def _plan(self, data: ImageSet) -> CapturePlan:
+        rows = self._rows(data)
+        if len(rows) == 0:
+            raise BadInput("nothing to capture: the splits asked for hold no pictures; raise train, val or test")
+        rows = arrange(rows, data.labels[rows], data.split[rows], order=self.order, seed=self.order_seed)
+        plan = plan_capture(
+            rows,
+            repeats=self.repeats,
+            rungs=len(self.ladder),
+            dark_every=self.dark_every,
+            background_every=self.background_every,
+            sentinel_every=self.sentinel_every,
+        )
+        if len(plan) > PILOT_IDS:
+            raise BadInput(f"{len(plan)} frames are asked for, a set holds {PILOT_IDS}; capture in several steps")
+        return plan
+
+    def _metrics(self, captured: FrameStore) -> dict[str, Any]:
+        places = captured.select(kind="scene", marked=None)
+        first_rung = places[captured.column("rung")[places] == 0]
+        kinds = captured.column("kind")
+        words = [mark.word for mark in captured.marks]
+        metrics = {
+            "frames": len(captured),
+            "exposure_s": float(captured.column("exposure_s")[first_rung[0]]),
+            "saturated_fraction": float(captured.column("saturated_fraction")[places].mean()),
+            "retaken": int((captured.column("attempt") > 0).sum()),
+            "doubtful": words.count("doubtful"),
+            "marked": int(captured.marked.sum()),
+        }
+        for kind in ("dark", "background", "sentinel"):
+            metrics[kind] = int((kinds == kind).sum())
+        return metrics
+
+
+class _Rows:
+    """Some scenes of the data, read when they are asked for. See `labctl.frames.scenes.SceneRows`."""
+
+    def __init__(self, data: ImageSet, rows: IntArray) -> None:
+        self._data, self._rows = data, rows
+        self.shape = (len(rows), *data.images.shape[1:])
+
+    def __getitem__(self, rows: slice) -> Any:
+        return self._data.images[self._rows[rows]]

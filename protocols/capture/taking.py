@@ -1,0 +1,197 @@
+"""The capture itself: frame after frame, each judged, taken again when in doubt, and handed to the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Literal
+
+from labctl.durable import append_line
+from labctl.errors import RunFailed, Stopped
+from labctl.exposure import FloatArray, Frames
+from labctl.frames.marks import Mark
+from labctl.frames.record import FrameRecord, Retry, WitnessScore
+from labctl.frames.store import FrameStore
+from labctl.frames.witness import Witness
+from labctl.frames.writer import FrameWriter
+from labctl.steps import StepContext
+from protocols.capture.drift import Change, DriftWatch
+from protocols.capture.exposing import Exposer
+from protocols.capture.metadata import FrameNotes
+
+OnDrift = Literal["ask", "stop", "mark"]
+
+DOUBTFUL_IN_A_ROW = 5
+"""One more, and it is not the odd frame that is lost: something on the bench is wrong."""
+
+
+class FrameTaking:
+    """Takes the frames of a plan that a set does not have yet.
+
+    block: frames between two looks at whether the user wants to stop. attempts: at a frame that the witness doubts.
+    drift: None without sentinels.
+    """
+
+    def __init__(
+        self,
+        context: StepContext,
+        writer: FrameWriter,
+        exposer: Exposer,
+        notes: FrameNotes,
+        *,
+        block: int,
+        witness: Witness | None,
+        attempts: int,
+        drift: DriftWatch | None,
+        on_drift: OnDrift,
+    ) -> None:
+        self._context, self._writer, self._exposer, self._notes = context, writer, exposer, notes
+        self._block, self._witness, self._attempts = block, witness, attempts
+        self._drift, self._on_drift = drift, on_drift
+        self._previous: FloatArray | None = None
+        self._doubtful_in_a_row = 0
+
+    def take(self) -> None:
+        """Take all that is missing. Raises Stopped between blocks, RunFailed when the bench drifts or shows nonsense;
+        what is on the disk stays, and another call goes on behind it.
+        """
+        start, total = self._writer.next_index, len(self._exposer.plan)
+        if start:
+            self._previous = self._exposer.scene(start - 1)
+            self._look_back(start)
+        while self._writer.next_index < total:
+            self._take_part()
+        self._writer.flush()
+        self._context.progress(total, total, "frames")
+
+    def _take_part(self) -> None:
+        """Frames of one plan, up to the first that is doubtful, or a sentinel that drifted."""
+        change = None
+        with contextlib.closing(self._exposer.stream(self._writer.next_index)) as frames:  # type: ignore[type-var]
+            for index, scene, frame in frames:
+                score = self._judge(index, scene, frame)
+                if score is not None and score.word != "right":
+                    break
+                change = self._keep(index, scene, frame, score)
+                if change is not None:
+                    break
+            else:
+                return
+        if change is None:
+            change = self._take_again(index, scene, frame, score)
+        if change is not None:
+            self._pause(index, change)
+
+    def _judge(self, index: int, scene: FloatArray, frame: Frames) -> WitnessScore | None:
+        """None where there is no witness, or nothing to be seen."""
+        if self._witness is None or self._exposer.plan.kind(index) not in ("scene", "sentinel"):
+            return None
+        return self._witness.judge(frame, scene, self._previous)
+
+    def _take_again(self, index: int, scene: FloatArray, frame: Frames, score: WitnessScore | None) -> Change | None:
+        retries: list[Retry] = []
+        while score is not None and score.word != "right" and frame.attempt + 1 < self._attempts:
+            reason = f"witness: {score.word} (own {score.own:.2f}, share of the previous {score.previous_share:.2f})"
+            retries.append(Retry(attempt=frame.attempt, reason=reason))
+            frame = self._exposer.again(index, frame.attempt + 1)
+            score = self._judge(index, scene, frame)
+        return self._keep(index, scene, frame, score, retries)
+
+    def _keep(
+        self,
+        index: int,
+        scene: FloatArray,
+        frame: Frames,
+        score: WitnessScore | None,
+        retries: list[Retry] | None = None,
+    ) -> Change | None:
+        """Hand a frame to the disk, and look what it means for the capture; returns a drift that was found."""
+        doubtful = score is not None and score.word != "right"
+        if doubtful:
+            self._doubtful_in_a_row += 1
+            if self._doubtful_in_a_row > DOUBTFUL_IN_A_ROW:
+                raise RunFailed(self._nonsense(index, score))
+        elif score is not None:
+            self._doubtful_in_a_row = 0
+        record = self._notes.record(frame, retries=retries or (), witness=score, **self._exposer.facts(index, scene))
+        self._writer.append(frame.pixels[0], record)
+        self._previous = scene
+        if doubtful:
+            self._writer.flush()
+            self._mark_doubtful(index, record)
+        change = None
+        if self._drift is not None and record.kind == "sentinel":
+            self._writer.flush()
+            change = self._drift.see(index, frame.pixels[0])
+        if (index + 1) % self._block == 0:
+            self._end_block(index + 1)
+        return change
+
+    def _end_block(self, done: int) -> None:
+        total = len(self._exposer.plan)
+        self._context.progress(self._writer.acknowledged, total, "frames")
+        if self._context.stop_asked() and done < total:
+            self._writer.flush()
+            self._context.stop_here(f"{done} of {total} frames are on the disk")
+
+    def _look_back(self, start: int) -> None:
+        """Before a resumed capture goes on: finish what its end cut off, and look whether the bench still stands."""
+        store = FrameStore.open(self._writer.folder.path)
+        last = store.records[start - 1]
+        if last.witness is not None and last.witness.word != "right" and not store.marked[start - 1]:
+            self._mark_doubtful(start - 1, last)
+        if self._drift is None:
+            return
+        sentinels = [i for i in range(self._drift.judged + 1, start) if self._exposer.plan.kind(i) == "sentinel"]
+        for index in sentinels:
+            self._drift.see(index, store.frame(index))
+        if self._drift.has_reference:
+            check = self._exposer.sentinel_beside(self._drift.checks)
+            change = self._drift.see(start - 1, check.pixels[0], planned=False)
+            did = f"checked with a sentinel beside the plan: {'good' if change is None else change}"
+            append_line(self._writer.folder.history, {"time": time.time(), "kept": start, "did": [did]})
+            if change is not None:
+                self._pause(start - 1, change)
+
+    def _pause(self, index: int, change: Change) -> None:
+        """The bench drifted: marked are the frames already; decide how to go on behind frame `index`."""
+        assert self._drift is not None
+        text = f"the bench drifted by frame {index}: {change}; the frames since the last good sentinel are marked"
+        if self._on_drift == "mark" or self._drift.tolerated:
+            self._context.log(text)
+            return
+        if self._on_drift == "stop" or self._context.ask is None:
+            raise RunFailed(
+                f"{text}; put the bench right, then `labctl resume`: it goes on once a sentinel is good again, and in "
+                "a terminal it can take a new reference"
+            )
+        answer = self._context.ask(f"{text}. Recalibrate the bench, or go on with marked frames?", ANSWERS)
+        if answer == "stop":
+            raise Stopped(f"the operator stopped after a drift; {index + 1} frames are on the disk")
+        if answer == "go on":
+            self._drift.tolerate(index)
+        else:
+            self._recalibrate(index)
+
+    def _recalibrate(self, index: int) -> None:
+        """The operator did it by hand: only the reference is new. Calibration steps, once there are any, run here."""
+        assert self._drift is not None
+        frame = self._exposer.sentinel_beside(self._drift.checks)
+        self._drift.take_reference(index, frame.pixels[0])
+        self._context.log(f"recalibrated after frame {index}; sentinels are compared with a new reference from here on")
+
+    def _mark_doubtful(self, index: int, record: FrameRecord) -> None:
+        assert record.witness is not None
+        reason = f"witness: {record.witness.word}, at the last of {record.attempt + 1} attempts"
+        self._writer.mark(Mark(word="doubtful", first=index, last=index, reason=reason, unix_time_s=record.unix_time_s))
+
+    def _nonsense(self, index: int, score: WitnessScore | None) -> str:
+        word = "" if score is None else f" (the last was {score.word})"
+        return (
+            f"{DOUBTFUL_IN_A_ROW + 1} frames in a row, up to frame {index}, do not show their scene{word} after "
+            f"{self._attempts} attempts each; look whether the scene display shows what it is given, whether anything "
+            "moved, and at `labctl sync`; then `labctl resume`, or set `witness: none`"
+        )
+
+
+ANSWERS = ("recalibrated", "go on", "stop")

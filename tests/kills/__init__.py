@@ -1,0 +1,1 @@
+"""Captures that are killed, or lose their power, at many moments: python -m tests.kills."""

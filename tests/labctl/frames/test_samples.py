@@ -1,0 +1,199 @@
+"""Samples of a set: repeats averaged, ladders merged, dark, background and flat taken from frames that fit."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from labctl.errors import BadInput, RunFailed
+from labctl.frames.marks import Mark
+from labctl.frames.record import FrameRecord
+from labctl.frames.samples import Choice, Samples, Treatment, label_numbers
+from labctl.frames.store import FrameStore
+from labctl.frames.writer import FrameWriter
+from tests.labctl.frames.sets import BLACK_DN, FULL_DN, SHAPE, header, pixels, record, write_set
+
+LADDER = (1.0, 4.0)
+
+
+def _read(samples: Samples, rows: list[int] | None = None) -> npt.NDArray[Any]:
+    rows = list(range(len(samples))) if rows is None else rows
+    frames = np.empty((len(rows), *samples.frame_shape), dtype=samples.dtype)
+    samples.fill(frames, rows)
+    return frames
+
+
+def _set(folder: Path, records: list[FrameRecord], images: list[npt.NDArray[np.uint16]], **more: Any) -> FrameStore:
+    head = header(len(records), **more)
+    return write_set(folder, len(records), head=head, records=records, images=lambda index: images[index])
+
+
+def test_without_treatment_samples_are_the_frames_as_they_were_measured(tmp_path: Path) -> None:
+    store = write_set(tmp_path, 10)
+    samples = Samples(store, Choice(split="val"))
+    assert samples.dtype == np.uint16
+    np.testing.assert_array_equal(samples.sample_ids, [1, 4, 7])
+    np.testing.assert_array_equal(_read(samples, [2, 0, 2]), store.read([7, 1, 7]))
+    assert samples.label_names.tolist() == ["ben", "ben", "ben"]
+
+
+def test_repeats_are_averaged_in_the_order_in_which_their_scenes_came(tmp_path: Path) -> None:
+    ids = [5, 2, 5, 9, 2, 5]
+    repeats = [0, 0, 1, 0, 1, 2]
+    records = [
+        record(n, sample_id=i, repeat=r, label_name=f"s{i}") for n, (i, r) in enumerate(zip(ids, repeats, strict=True))
+    ]
+    store = _set(tmp_path, records, [pixels(n) for n in range(6)])
+    samples = Samples(store, treatment=Treatment(average=True))
+    assert samples.sample_ids.tolist() == [5, 2, 9]
+    assert samples.label_names.tolist() == ["s5", "s2", "s9"]
+    raw = store.read(range(6)).astype(np.float64)
+    expected = np.stack([raw[[0, 2, 5]].mean(0), raw[[1, 4]].mean(0), raw[3]]).astype(np.float32)
+    np.testing.assert_array_equal(_read(samples), expected)
+    np.testing.assert_array_equal(_read(samples, [2, 0]), expected[[2, 0]])
+
+
+def test_a_frame_in_doubt_enters_no_mean(tmp_path: Path) -> None:
+    head = header(4)
+    with FrameWriter(tmp_path, head) as writer:
+        for index in range(4):
+            writer.append(pixels(index), record(index, sample_id=index // 2, repeat=index % 2))
+        writer.mark(Mark(word="drift", first=1, last=1, reason="moved"))
+        writer.finish()
+    store = FrameStore.open(tmp_path)
+    averaged = _read(Samples(store, treatment=Treatment(average=True)))
+    np.testing.assert_array_equal(averaged[0], pixels(0))
+    both = _read(Samples(store, Choice(marked=None), Treatment(average=True)))
+    np.testing.assert_array_equal(both[0], (pixels(0) + pixels(1).astype(np.float32)) / 2)
+
+
+def test_a_ladder_becomes_one_frame_that_passes_full_scale(tmp_path: Path) -> None:
+    light = np.linspace(100, 7000, int(np.prod(SHAPE))).reshape(SHAPE)  # DN above black at the first exposure
+    records, images = [], []
+    for n in range(3):
+        for rung, relative in enumerate((1.0, 0.25)):
+            image = np.clip(light / (n + 1) * relative + BLACK_DN, 0, FULL_DN).astype(np.uint16)
+            records.append(record(n, sample_id=n, rung=rung, exposure_s=0.004 * relative, exposure_id=2 * n + rung))
+            images.append(image)
+    store = _set(tmp_path, records[:5], images[:5], ladder=(1.0, 0.25))
+    samples = Samples(store)
+    assert samples.sample_ids.tolist() == [0, 1], "sample 2 lacks an exposure"
+    np.testing.assert_allclose(_read(samples), [light + BLACK_DN, light / 2 + BLACK_DN], atol=4)
+    separate = Samples(store, treatment=Treatment(rungs="separate"))
+    np.testing.assert_array_equal(_read(separate), np.stack(images[:5]))
+
+
+def test_repeats_of_a_ladder_are_merged_and_then_averaged(tmp_path: Path) -> None:
+    records, images = [], []
+    for repeat in range(2):
+        for rung, relative in enumerate(LADDER):
+            records.append(record(len(records), sample_id=0, repeat=repeat, rung=rung, exposure_s=0.001 * relative))
+            images.append(np.full(SHAPE, BLACK_DN + (100 + 20 * repeat) * relative, np.uint16))
+    store = _set(tmp_path, records, images, ladder=LADDER)
+    np.testing.assert_allclose(_read(Samples(store))[:, 0, 0, 0], [BLACK_DN + 100, BLACK_DN + 120])
+    np.testing.assert_allclose(_read(Samples(store, treatment=Treatment(average=True))), BLACK_DN + 110)
+    by_rung = Samples(store, treatment=Treatment(average=True, rungs="separate"))
+    np.testing.assert_allclose(_read(by_rung)[:, 0, 0, 0], [BLACK_DN + 110, BLACK_DN + 440])
+
+
+def _dark_set(folder: Path) -> tuple[FrameStore, npt.NDArray[np.float64]]:
+    """Six scenes at two exposures, with two dark frames and two backgrounds of each."""
+    rng = np.random.default_rng(0)
+    current = rng.integers(0, 40, SHAPE)
+    records, images = [], []
+    for exposure, factor in ((0.001, 1), (0.002, 2)):
+        for kind, light in (("dark", 0), ("background", 7), ("scene", 300), ("scene", 500), ("dark", 0), ("scene", 9)):
+            sample = len(records) if kind == "scene" else None
+            records.append(record(len(records), kind=kind, sample_id=sample, exposure_s=exposure))
+            images.append((BLACK_DN + (current + light) * factor).astype(np.uint16))
+    light = np.array([300, 500, 9, 600, 1000, 18], dtype=np.float64)
+    return _set(folder, records, images), light
+
+
+def test_dark_is_taken_from_frames_of_the_same_exposure(tmp_path: Path) -> None:
+    store, light = _dark_set(tmp_path)
+    samples = Samples(store, treatment=Treatment(dark=True))
+    assert samples.dtype == np.float32
+    np.testing.assert_array_equal(_read(samples), light[:, None, None, None] * np.ones(SHAPE))
+    background = Samples(store, treatment=Treatment(background=True))
+    np.testing.assert_array_equal(_read(background)[:, 0, 0, 0], light - [7, 7, 7, 14, 14, 14])
+
+
+def test_flat_fields_come_from_a_file_or_from_another_set(tmp_path: Path) -> None:
+    store, light = _dark_set(tmp_path / "set")
+    response = np.linspace(0.5, 1.5, int(np.prod(SHAPE))).reshape(SHAPE)
+    np.save(tmp_path / "flat.npy", 1000 * response[0])
+    samples = Samples(store, treatment=Treatment(dark=True, flat=str(tmp_path / "flat.npy")))
+    np.testing.assert_allclose(_read(samples)[0], light[0] / response, rtol=1e-5)
+
+    dark = np.full(SHAPE, BLACK_DN, np.uint16)
+    lit = (dark + np.round(1000 * response)).astype(np.uint16)
+    records = [record(0, kind="dark", sample_id=None), record(1), record(2)]
+    _set(tmp_path / "flats", records, [dark, lit, lit])
+    samples = Samples(store, treatment=Treatment(dark=True, flat=str(tmp_path / "flats")))
+    np.testing.assert_allclose(_read(samples)[0], light[0] / response, rtol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("treatment", "said"),
+    [
+        ({"dark": True}, r"no dark frame at 0.002 s and 0 dB; capture some \(dark_every\)"),
+        ({"background": True}, "no background frame at 0.002 s and 0 dB through mask mask"),
+        ({"dark": True, "background": True}, "ask for one"),
+        ({"flat": "flat.npy"}, "ask for `dark` or `background` too"),
+    ],
+)
+def test_what_a_set_cannot_give_is_said(tmp_path: Path, treatment: dict[str, Any], said: str) -> None:
+    store = write_set(tmp_path, 3)
+    with pytest.raises(BadInput, match=said):
+        Samples(store, treatment=Treatment(**treatment))
+
+
+def test_a_flat_field_that_does_not_fit_is_said(tmp_path: Path) -> None:
+    store, _ = _dark_set(tmp_path / "set")
+    for flat, said in (
+        ("none.npy", "No such file"),
+        ("small.npy", "is \\(2, 2\\), frames are"),
+        ("dir", "no captured"),
+    ):
+        np.save(tmp_path / "small.npy", np.ones((2, 2)))
+        with pytest.raises(BadInput, match=said):
+            Samples(store, treatment=Treatment(dark=True, flat=str(tmp_path / flat)))
+
+
+def test_an_unknown_black_level_stops_a_merger_instead_of_being_guessed(tmp_path: Path) -> None:
+    records = [record(n, sample_id=0, rung=n, exposure_s=0.001 * LADDER[n], black_level_dn=None) for n in range(2)]
+    store = _set(tmp_path, records, [pixels(n) for n in range(2)], ladder=LADDER)
+    with pytest.raises(BadInput, match="black level of these frames is not known"):
+        _read(Samples(store))
+
+
+def test_samples_go_to_another_process_as_an_address_and_not_with_their_ledger(tmp_path: Path) -> None:
+    store = write_set(tmp_path, 200)
+    samples = Samples(store)
+    _read(samples, [0])
+    sent = pickle.dumps(samples)
+    assert len(sent) < 20_000 < len((tmp_path / "ledger.jsonl").read_bytes()) / 4
+    np.testing.assert_array_equal(_read(pickle.loads(sent), [199, 3]), store.read([199, 3]))
+
+
+def test_a_damaged_frame_is_an_error_and_no_sample(tmp_path: Path) -> None:
+    store = write_set(tmp_path, 10)
+    shard = tmp_path / "frames.zarr" / "coded" / "c.0.0.0.0"
+    data = bytearray(shard.read_bytes())
+    data[10] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(RunFailed, match="frame 0 does not match its checksum"):
+        _read(Samples(store), [3, 0])
+
+
+def test_labels_are_numbered_by_name(tmp_path: Path) -> None:
+    names = np.array(["ben", "", "anna"])
+    assert label_numbers(names, ("anna", "ben"), "set").tolist() == [1, -1, 0]
+    with pytest.raises(BadInput, match="set holds frames labelled ben; the classes are anna"):
+        label_numbers(names, ("anna",), "set")
