@@ -13,11 +13,12 @@ from pydantic import Field
 from labctl.durable import append_line
 from labctl.errors import BadInput, Stopped
 from labctl.exposure import Exposure, still_plan
+from labctl.frames.card import write_card
 from labctl.frames.record import Retry
 from labctl.frames.writer import FrameWriter
 from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Role, Source, Step, StepContext, StepResult, StepSetting
-from protocols.capture.metadata import FrameNotes, mask_facts, set_header, set_instruments
+from protocols.capture.metadata import About, FrameNotes, mask_facts, set_header, set_instruments
 from protocols.fit import check_exposure, check_instruments
 from protocols.keys import first_exposure_id
 from protocols.splits import Split
@@ -53,6 +54,9 @@ class Operator(Step):
 
     exposure_s: Annotated[float, Gt(0), Le(60)] = 0.1
     split: Literal["train", "val", "test"] = "test"
+    about: About = {}
+    """What the data card of the captured scenes shall say: `{licence: ..., subjects: ..., consent: ...}`."""
+
     instruments: dict[str, dict[str, float]] = {}
     """Quantities to set before, by instrument."""
 
@@ -97,7 +101,7 @@ class Operator(Step):
             rows, columns = rig.spec.twin.frame_shape(file.mask_cells, file.scene_px)
         first_id = first_exposure_id(context.content_hash)
         refused = 0
-        header = set_header(context, (1, rows, columns), total, {}, class_names=self.labels)
+        header = set_header(context, (1, rows, columns), total, self.about, class_names=self.labels)
         with FrameWriter(folder, header, block=1, say=context.log) as writer:
             notes, facts = FrameNotes(context), mask_facts(mask, rig)
             while writer.next_index < total:
@@ -131,6 +135,7 @@ class Operator(Step):
                 context.stop_here(f"{index + 1} of {total} frames are on the disk")
             if not writer.is_finished:
                 writer.finish()
+        write_card(folder)
         return StepResult({"frames": folder}, {"frames": total, "refused": refused})
 
     def _note(self, context: StepContext, said: Mapping[str, object]) -> None:

@@ -118,7 +118,7 @@ def export(
         manifest = export_set(choice, out, to, progress)
     size = sum(file["bytes"] for file in manifest["files"].values())
     count, total, files = manifest["frames"], manifest["frames_in_set"], len(manifest["files"])
-    say(f"{count} of {total} frames in {files} files, {size / 1e6:.4g} MB")
+    say(f"{count} of {total} frames in {files} file{'s' if files > 1 else ''}, {size / 1e6:.4g} MB")
     say(f"written: {out}")
     if as_json:
         print_json({"out": str(out), **{name: value for name, value in manifest.items() if name != "files"}})

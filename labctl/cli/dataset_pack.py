@@ -62,4 +62,4 @@ def _pack(
     if about.privacy == "after-readout":
         say("raw frames of this design identify people, and so does the pack; keep it as you keep the set")
     if as_json:
-        print_json({"pack": str(pack.folder), "bytes": size, **about.model_dump(mode="json")})
+        print_json({"folder": str(pack.folder), "bytes": size, **about.model_dump(mode="json")})

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from labctl.config import content_hash
 from labctl.durable import append_line, read_lines
@@ -48,9 +49,20 @@ def merge(
     """
     parts = [_open(source) for source in sources]
     _check(parts, out)
-    names = renamings(parts, as_repeats=as_repeats, say=say)
+    for part in parts:
+        if not part.finished:
+            planned = "" if part.header.planned is None else f" of {part.header.planned}"
+            say(f"{part.where} is not finished; its {len(part)}{planned} frames are taken as they are")
+    try:
+        names = renamings(parts, as_repeats=as_repeats, say=say)
+        _ = [part.marks for part in parts]
+    except ValidationError as error:
+        said = error.errors()[0]["msg"]
+        raise BadInput(
+            f"a set does not hold to its schema ({said}); `labctl dataset verify` says which frame"
+        ) from error
     head = merged_header(parts, names, say=say)
-    set_id = content_hash([[part.header.set_id, len(part)] for part in parts] + [as_repeats])
+    set_id = content_hash([*map(_fingerprint, parts), as_repeats])
     head = head.model_copy(update={"set_id": f"merge-{set_id}", "planned": sum(map(len, parts))})
     try:
         with FrameWriter(out, head, say=say) as writer:
@@ -81,12 +93,12 @@ def _open(source: str | Path) -> Part:
 def _check(parts: Sequence[Part], out: Path) -> None:
     if not parts:
         raise BadInput("nothing to merge; name one set or more")
-    wheres = [part.where for part in parts]
-    twice = [where for where in wheres if wheres.count(where) > 1]
-    if twice:
-        raise BadInput(f"{twice[0]} is named twice; name every set once")
-    first = parts[0]
+    first, seen = parts[0], dict[str, str]()
     for part in parts:
+        identity = _fingerprint(part)
+        if identity in seen:
+            raise BadInput(f"{part.where} has the very frames of {seen[identity]}: one is a copy; name one of them")
+        seen[identity] = part.where
         if part.problems:
             raise BadInput(f"{part.where}: {part.problems[0]}; see `labctl dataset verify {part.where}`")
         if part.header.frame_shape != first.header.frame_shape:
@@ -94,16 +106,18 @@ def _check(parts: Sequence[Part], out: Path) -> None:
                 f"{part.where} has frames of {part.header.frame_shape}, {first.where} of {first.header.frame_shape} "
                 "(C, h, w); only frames of one shape can be merged"
             )
-        if len({name.header.set_id for name in parts}) < len(parts):
-            raise BadInput(
-                f"two of the sets have the same set id ({part.header.set_id}): they are copies of each other"
-            )
         if "://" not in part.where and out.absolute().is_relative_to(Path(part.where).absolute()):
             raise BadInput(f"--out {out} lies in {part.where}; give a folder of its own")
     if (out / FINISHED).exists():
         raise BadInput(f"--out {out} is a finished set already; give a new folder")
     if out.exists() and not is_set(out) and (not out.is_dir() or any(p for p in out.iterdir() if p.name[0] != ".")):
         raise BadInput(f"--out {out} is there already and is no set; give a new folder")
+
+
+def _fingerprint(part: Part) -> str:
+    """Differs for different frames; two runs of one protocol have one set id, and other frames."""
+    checksums = np.asarray(part.column("crc32c")) if isinstance(part, FrameStore) else part.checksums
+    return content_hash([part.header.set_id, checksums.tolist()])
 
 
 @dataclass(frozen=True)

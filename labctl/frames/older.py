@@ -30,9 +30,12 @@ KNOWN = (
     "exposure_s", "gain_db", "camera_time_s", "host_time_s", "saturated_fraction",
 )  # fmt: skip
 
+FULL_SCALES = (*(2**bits - 1 for bits in (8, 10, 12, 14, 16)), 2**16)
+"""Of cameras, in DN; the last is for frames that reach 65535 and do not call it saturated."""
+
 ABOUT = {
     "older schema": f"taken over from {SCHEMA_1}, which knew neither wall time (0 here), nor black level, instruments, "
-    "calibrations, rig and run",
+    "calibrations, rig and run; the saturation level was inferred from the pixels",
 }
 
 
@@ -49,7 +52,8 @@ class OlderSet:
     """A set of the older schema, read only; what it did not know is None. Has what `merge` needs of a `FrameStore`.
 
     The level of saturation was not written down. It is the level that agrees with every share of saturated pixels
-    that was: of frames that have saturated pixels, the lowest of these; where none has, the next 2^n - 1 above all.
+    that was: the lowest of the pixels that were counted as saturated; where none was, the least of FULL_SCALES above
+    all pixels.
     """
 
     folder: Path
@@ -72,6 +76,11 @@ class OlderSet:
         """What no crash explains."""
         wrong = [n for n, line in enumerate(self._lines) if line.get("index") != n]
         return (f"the ledger has no line for frame {wrong[0]}",) if wrong else ()
+
+    @property
+    def checksums(self) -> npt.NDArray[np.int64]:
+        """(N,) CRC-32 of every frame."""
+        return np.array([line["crc32"] for line in self._lines], dtype=np.int64)
 
     @property
     def marks(self) -> tuple[Mark, ...]:
@@ -143,7 +152,7 @@ class OlderSet:
             if count:
                 level = int(np.partition(values, values.size - count)[values.size - count])
                 lowest = level if lowest is None else min(lowest, level)
-        return lowest if lowest is not None else 2 ** (top + 1).bit_length() - 1
+        return lowest if lowest is not None else next(level for level in FULL_SCALES if level > top)
 
 
 def _class_names(lines: Sequence[dict[str, Any]]) -> tuple[str, ...]:

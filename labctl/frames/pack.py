@@ -56,7 +56,7 @@ class SetState(Frozen):
 class AboutPack(Frozen):
     """`pack.json`: what a pack holds, made of what, by which treatment."""
 
-    pack: Literal[1] = 1
+    format: Literal["labctl.pack/1"] = "labctl.pack/1"
     made_of: str
     """Where the set lay when the pack was made."""
 

@@ -50,7 +50,8 @@ def recover(folder: SetFolder, header: SetHeader) -> tuple[Ledger, Recovery]:
     kept = len(ledger) if finished else _good_frames(folder, header, ledger, max(0, soft))
     if kept < len(ledger) and header.sync == "block":
         problems.append(f"frame {kept} is acknowledged, but it is not on the disk as it was written")
-    problems += _beyond(folder, _shards(len(ledger), header) + (header.sync == "never"))
+    lines_lost = SOFT_SHARDS["never"] if header.sync == "never" else 0
+    problems += _beyond(folder, _shards(len(ledger), header) + lines_lost)
     _refuse(folder, problems)
 
     did = _cut_ledger(folder, ledger, kept, size)

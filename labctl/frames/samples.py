@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -51,7 +52,7 @@ class Treatment(Frozen):
     """Divide by an even light: a `.npy` file of (h, w) or (C, h, w) DN above dark, or a captured set of one."""
 
     rungs: Literal["merge", "separate"] = "merge"
-    """Exposures of a ladder: one sample, in DN of the first; or each for itself. Incomplete ladders are not merged."""
+    """Exposures of a ladder: one sample, in DN of the first, left out where that one is; or each for itself."""
 
     average: bool = False
     """Repeats of a scene: one sample, their mean; else each for itself."""
@@ -87,13 +88,14 @@ class Samples:
         self.choice, self.treatment = choice or Choice(), treatment or Treatment()
         self._source, self._store = store.source, store
         chosen = store.select(**dict(self.choice))
-        self._ladder = len(store.header.ladder) if self.treatment.rungs == "merge" else 1
-        self._places, self._starts = _grouped(store, chosen, self._ladder, self.treatment)
+        ladder = len(store.header.ladder) if self.treatment.rungs == "merge" else 1
+        self._places, self._starts = _grouped(store, chosen, ladder, self.treatment)
         first = self._places[self._starts[:-1]]
         self.sample_ids: IntArray = store.column("sample_id")[first]
         self.label_names: Words = store.column("label_name")[first]
         self.splits: IntArray = store.splits(self.choice.splitting)[first]
-        self._merging = _Merging(store) if self._ladder > 1 else None
+        self._merging = _Merging(store) if ladder > 1 else None
+        self._rungs: IntArray = store.column("rung")[self._places] if ladder > 1 else np.empty(0, dtype=np.int64)
         self._offsets = _offsets(store, self._places, self.treatment)
         self._response = None if self.treatment.flat is None else read_flat(self.treatment.flat, self.frame_shape)
 
@@ -144,16 +146,18 @@ class Samples:
         """(C, h, w) of the raw frames (k, C, h, w) of one sample. members: where they stand in `_places`."""
         offsets = None if self._offsets is None else self._offsets.frames[self._offsets.which[members]]
         lights: npt.NDArray[Any] = frames
-        if self._merging is not None and len(members) % self._ladder == 0:
+        if self._merging is not None and len(members) > 1:
+            begins = np.flatnonzero(self._rungs[members] == 0)
+            ladders = [slice(*ends) for ends in pairwise([*begins.tolist(), len(members)])]
             lights = np.stack(
                 [
                     self._merging.merge(
-                        frames[rungs], self._places[members[rungs]], None if offsets is None else offsets[rungs]
+                        frames[ladder], self._places[members[ladder]], None if offsets is None else offsets[ladder]
                     )
-                    for rungs in np.arange(len(members)).reshape(-1, self._ladder)
+                    for ladder in ladders
                 ]
             )
-            offsets = None if offsets is None else offsets[:: self._ladder]
+            offsets = None if offsets is None else offsets[begins]
         if offsets is not None:
             lights = subtract(lights, offsets)
         measured = lights[0] if len(lights) == 1 else lights.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -257,7 +261,9 @@ def _offsets(store: FrameStore, places: IntArray, treatment: Treatment) -> _Offs
         return None
     kind: Kind = "dark" if treatment.dark else "background"
     names = ("exposure_s", "gain_db", *(("mask_hash",) if treatment.background else ()))
-    keys = list(zip(*(store.column(name).tolist() for name in names), strict=True))
+    columns = [store.column(name).tolist() for name in names]
+    columns[0] = [float(f"{exposure_s:.4g}") for exposure_s in columns[0]]  # what is read back may tremble
+    keys = list(zip(*columns, strict=True))
     taken: dict[tuple[Any, ...], list[int]] = {}
     for place in store.select(kind=kind).tolist():
         taken.setdefault(keys[place], []).append(place)
@@ -284,11 +290,11 @@ def _grouped(store: FrameStore, places: IntArray, ladder: int, treatment: Treatm
     alone = (store.column("kind")[places] != "scene") | (sample < 0)
     sample[alone] = -2 - places[alone]  # a sample of its own
     if ladder > 1:
-        _, which, counts = np.unique(
-            np.stack([sample, repeat], axis=1), axis=0, return_inverse=True, return_counts=True
-        )
-        whole = alone | (counts[which.reshape(-1)] == ladder)
-        places, sample, repeat, rung = (column[whole] for column in (places, sample, repeat, rung))
+        _, which = np.unique(np.stack([sample, repeat], axis=1), axis=0, return_inverse=True)
+        begun = np.zeros(len(places), dtype=np.bool_)
+        begun[which.reshape(-1)[rung == 0]] = True  # by ladder
+        kept = alone | begun[which.reshape(-1)]
+        places, sample, repeat, rung = (column[kept] for column in (places, sample, repeat, rung))
     key = [sample]
     if not treatment.average:
         key.append(repeat)

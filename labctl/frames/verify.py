@@ -25,17 +25,20 @@ SATURATED = 0.05
 def verify(
     store: FrameStore, progress: Progress | None = None, *, quick: bool = False, saturated: float = SATURATED
 ) -> Report:
-    """Prove a set, also one that somebody writes, up to what was acknowledged when `store` was opened.
+    """Prove a set, also one that somebody writes, up to what was acknowledged when it began.
 
     progress: hears how many of how many frames are done. quick: believe the pixels, and prove the rest. One frame is
     in memory at a time. saturated: share of saturated pixels, 0..1, from which on a frame is noted.
     Changes nothing and raises only when nothing can be read: what is wrong stands in the report.
     """
-    storage = check_storage(store)
+    promised = _promised(store)
+    store = FrameStore(store.source)  # what was promised before is in the ledger now, though somebody may write
+    expected = max(promised or 0, int(store.column("index").max(initial=-1)) + 1)
+    storage = check_storage(store, expected, finished=promised is not None)
     sweep = Sweep(store, pixels=not quick)
     sweep.go(progress or (lambda done, total: None))
     corrupt = sorted(set(storage.corrupt) | set(sweep.damaged))
-    findings = [*storage.findings, *_count_findings(store)]
+    findings = [*storage.findings, *_count_findings(store, promised)]
     if changed := set(sweep.damaged) - set(storage.corrupt):
         findings.append(error("corrupt", "{frames} {do} not match the checksum of the ledger", changed))
     checked = check_records(store, sweep, saturated)
@@ -45,20 +48,14 @@ def verify(
         where=store.where,
         frames=len(store),
         planned=store.header.planned,
-        finished=store.finished,
+        finished=promised is not None,
         proven=sweep.proven,
-        missing=_expected(store) - len(present),
+        missing=expected - len(present),
         duplicated=len(store) - len(present) + checked.duplicated,
         corrupt=len(corrupt),
         known=sweep.known(),
         findings=tuple(sorted(findings, key=lambda finding: finding.severity)),
     )
-
-
-def _expected(store: FrameStore) -> int:
-    """How many frames there must be: all up to the last one, and those that a finished set promised."""
-    last = max((int(index) for index in store.column("index")), default=-1)
-    return max(last + 1, _promised(store) or 0)
 
 
 def _promised(store: FrameStore) -> int | None:
@@ -72,7 +69,7 @@ def _promised(store: FrameStore) -> int | None:
         return store.header.planned
 
 
-def _count_findings(store: FrameStore) -> list[Finding]:
+def _count_findings(store: FrameStore, promised: int | None) -> list[Finding]:
     """Whether the ledger is whole: gaps, double lines, and what was planned."""
     findings = []
     indices = np.asarray(store.column("index"))
@@ -84,7 +81,7 @@ def _count_findings(store: FrameStore) -> list[Finding]:
         findings.append(error("missing", "{frames} {are} missing: the ledger has no good line", gaps))
     elif store.problems:
         findings.append(error("metadata", "; ".join(store.problems[:5])))
-    there, promised, planned = len(counts), _promised(store), store.header.planned
+    there, planned = len(counts), store.header.planned
     if promised is not None and there < promised:
         lost = range(there, promised)
         findings.append(error("missing", f"{{frames}} {{are}} missing: the set was finished with {promised}", lost))

@@ -24,52 +24,57 @@ class Storage:
     corrupt: tuple[int, ...]
 
 
-def check_storage(store: FrameStore) -> Storage:
-    """Look at the ends of all shards; no pixels are read."""
+def check_storage(store: FrameStore, expected: int, *, finished: bool) -> Storage:
+    """Look at the ends of all shards; no pixels are read.
+
+    expected: frames that the set must have. finished: whether it had been finished before its ledger was read.
+    """
     findings: list[Finding] = []
     corrupt: list[int] = []
     indices, sizes = np.asarray(store.column("index")), np.asarray(store.column("nbytes"))
     per_shard = store.header.shard_frames
     shards = indices // per_shard
-    last = int(shards.max(initial=-1))
+    last = (expected - 1) // per_shard
     for number in range(last + 1):
         own = np.flatnonzero(shards == number)
         if not len(own):
             continue  # all its lines are missing, which is said already
         frames = indices[own].tolist()
+        whole = frames == list(range(number * per_shard, min((number + 1) * per_shard, expected)))
         try:
-            wrong = _shard_problem(store, number, sizes[own], frames == _consecutive(number * per_shard, len(own)))
+            wrong = _shard_problem(store, number, sizes[own], whole=whole, finished=finished)
         except RunFailed as refused:
             wrong = str(refused)
         if wrong:
             findings.append(error("corrupt", f"{wrong}; {{frames}} {{are}} in it", frames))
             corrupt += frames
-    if store.source.read_range(_shard(last + 1), 0, 1) is not None:
+    if store.source.read_range(_shard(last + 1), 0, 1) is not None and len(FrameStore(store.source)) == len(store):
         name = shard_name(last + 1)
         findings.append(error("missing", f"{name} is there, but the ledger has no line of its frames"))
-    findings += _zarr_findings(store, int(indices.max(initial=-1)) + 1)
+    findings += _zarr_findings(store, expected, finished)
     findings += _leftovers(store, last)
     return Storage(tuple(findings), tuple(corrupt))
-
-
-def _consecutive(first: int, count: int) -> list[int]:
-    return list(range(first, first + count))
 
 
 def _shard(number: int) -> str:
     return f"{GROUP}/{ARRAY}/{shard_name(number)}"
 
 
-def _shard_problem(store: FrameStore, number: int, sizes: np.ndarray[Any, Any], gapless: bool) -> str | None:
-    """What is wrong with a shard, or with the spool that becomes one. sizes: (n,) bytes of its chunks."""
+def _shard_problem(
+    store: FrameStore, number: int, sizes: np.ndarray[Any, Any], *, whole: bool, finished: bool
+) -> str | None:
+    """What is wrong with a shard, or with the spool that becomes one. sizes: (n,) bytes of its chunks.
+
+    whole: whether the ledger has all its lines; without, only that the shard is there can be told.
+    """
     name, total, per_shard = shard_name(number), int(sizes.sum()), store.header.shard_frames
     index_size = index_bytes(per_shard)
-    if not gapless:
+    if not whole:
         there = store.source.read_range(_shard(number), 0, 1) or store.source.read_range(f"{SPOOL}/{number}.raw", 0, 1)
         return None if there is not None else f"{name} is missing"
     end = store.source.read_range(_shard(number), total, total + index_size + 1)
     if end is None:
-        if store.finished:
+        if finished:
             return f"{name} is missing"
         spooled = store.source.read_range(f"{SPOOL}/{number}.raw", total - 1, total)
         if spooled is None:  # its writer may have completed it since
@@ -78,6 +83,8 @@ def _shard_problem(store: FrameStore, number: int, sizes: np.ndarray[Any, Any], 
                 return f"{name} is missing, and so is its spool"
         else:
             return None if len(spooled) == 1 else f"{SPOOL}/{number}.raw is too short for its {len(sizes)} frames"
+    if not finished and len(sizes) < per_shard and len(FrameStore(store.source)) > len(store):
+        return None  # completed by its writer since
     if len(end) != index_size:
         return f"{name} is too {'short' if len(end) < index_size else 'long'} for its {len(sizes)} frames"
     if end != shard_index(sizes, per_shard):
@@ -85,7 +92,7 @@ def _shard_problem(store: FrameStore, number: int, sizes: np.ndarray[Any, Any], 
     return None
 
 
-def _zarr_findings(store: FrameStore, frames: int) -> list[Finding]:
+def _zarr_findings(store: FrameStore, frames: int, finished: bool) -> list[Finding]:
     """Whether other tools that read the Zarr array see what the ledger says."""
     findings = []
     array, group = _json(store, f"{GROUP}/{ARRAY}/zarr.json"), _json(store, f"{GROUP}/zarr.json")
@@ -98,7 +105,7 @@ def _zarr_findings(store: FrameStore, frames: int) -> list[Finding]:
     if array != wanted | {"shape": array["shape"]} or array["shape"][1:] != wanted["shape"][1:]:
         text = f"{GROUP}/{ARRAY}/zarr.json does not describe the frames of this set; other tools misread them"
         findings.append(error("zarr", text))
-    elif seen != frames and (store.finished or not isinstance(seen, int)):
+    elif seen != frames and (finished or not isinstance(seen, int)):
         findings.append(error("zarr", f"the Zarr array says that it has {seen} frames; the ledger has {frames}"))
     return findings
 

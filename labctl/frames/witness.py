@@ -15,7 +15,7 @@ from labctl.frames.record import WitnessScore
 from labctl.frames.witness_blocks import BlockGrid
 from labctl.frames.witness_judge import BlockWitness
 from labctl.frames.witness_learning import LEAST_CALIBRATION, learn_witness
-from labctl.frames.witness_measuring import Bench, exposures_needed, measure_dark, measure_responses
+from labctl.frames.witness_measuring import Bench, measure_dark, measure_responses, settled_exposures
 from labctl.rig import Rig
 
 __all__ = [
@@ -64,8 +64,8 @@ def measure_witness(
     progress: called with how many exposures are done, and of how many.
     Raises BadInput when there are too few scenes, no scene display, or when this rig's frames cannot tell scenes apart.
     """
-    grid = BlockGrid(scene_shape, (min(blocks, scene_shape[0]), min(blocks, scene_shape[1])))
-    planned = exposures_needed(grid, len(calibration_scenes))
+    grid = _grid(scene_shape, blocks)
+    planned = exposures_of_witness(scene_shape, len(calibration_scenes), blocks=blocks)
     with Bench(rig, mask, exposure, first_id, rest_s, planned, progress) as bench:
         dark, noise, block_s = measure_dark(bench, scene_shape)
         responses = measure_responses(bench, grid, dark, block_s)
@@ -75,9 +75,13 @@ def measure_witness(
 
 def exposures_of_witness(scene_shape: tuple[int, int], calibration_scenes: int, *, blocks: int = BLOCKS) -> int:
     """How many exposures `measure_witness` takes."""
-    return exposures_needed(BlockGrid(scene_shape, (blocks, blocks)), calibration_scenes)
+    return settled_exposures(calibration_scenes) + len(_grid(scene_shape, blocks))
 
 
 def load_witness(path: Path) -> BlockWitness:
     """What `BlockWitness.save` wrote; it says the same words. Raises BadInput when the file cannot be read."""
     return BlockWitness.load(path)
+
+
+def _grid(scene_shape: tuple[int, int], blocks: int) -> BlockGrid:
+    return BlockGrid(scene_shape, (min(blocks, scene_shape[0]), min(blocks, scene_shape[1])))

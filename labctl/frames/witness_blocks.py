@@ -46,7 +46,7 @@ class BlockGrid:
         """(P, H, W): block after block at radiance 1, all else black."""
         rows, columns = (np.diff(edges) for edges in self._edges())
         places = np.repeat(np.repeat(np.arange(len(self)).reshape(self.blocks), rows, axis=0), columns, axis=1)
-        return (places == np.arange(len(self))[:, None, None]).astype(np.float32)
+        return np.asarray(places == np.arange(len(self))[:, None, None], dtype=np.float32)
 
     def means(self, scenes: FloatArray) -> Values:
         """(N, P) mean radiance in each block of (N, H, W)."""
@@ -56,9 +56,9 @@ class BlockGrid:
         return _means_between(_means_between(scenes, columns, -1), rows, -2).reshape(len(scenes), -1)
 
     def mixed_means(self, scene: FloatArray, previous: FloatArray) -> tuple[Values, Values]:
-        """(m, P) means of pictures that are old as a whole, old below a row, or old above it; (m,) the part that is old.
+        """(m, P) means of pictures that are old as a whole, below a row, or above it; (m,) the part that is old.
 
-        scene, previous: (H, W). The rows are `CUTS` - 1 even steps.
+        scene, previous: (H, W).
         """
         edges, columns = self._edges()
         new, old = (_means_between(picture, columns, -1) for picture in (scene, previous))
@@ -92,12 +92,12 @@ class Bins:
                 f"a frame has shape {frames.pixels.shape[1:]}, this witness knows frames of {self.frame_shape}; "
                 "measure it anew for another region of the sensor"
             )
-        count = len(frames)
-        full = self._means(frames.pixels >= frames.saturation_dn)
-        return self._means(frames.pixels).reshape(count, -1), full.reshape(count, -1) == 0
+        return self.means(frames.pixels), self.means(frames.pixels >= frames.saturation_dn) == 0
 
-    def _means(self, pixels: npt.NDArray[Any]) -> Values:
-        return _means_between(_means_between(pixels, self._edges[1], -1), self._edges[0], -2)
+    def means(self, pixels: npt.NDArray[Any]) -> Values:
+        """(N, n) means of (N, C, h, w)."""
+        rows, columns = self._edges
+        return _means_between(_means_between(pixels, columns, -1), rows, -2).reshape(len(pixels), -1)
 
 
 @dataclass(frozen=True)

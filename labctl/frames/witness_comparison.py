@@ -67,7 +67,7 @@ def compare(frame: Values, own: Values, mixtures: Values, covariance: Values, of
 
 
 def upper_limit(values: Values, chance: float) -> float:
-    """What positive `values` exceed with `chance`, if they are distributed as a scaled chi-squared (Wilson, Hilferty)."""
+    """What positive `values` exceed with `chance` if their law is a scaled chi-squared, by Wilson and Hilferty."""
     mean, variance = float(values.mean()), float(values.var(ddof=1))
     freedom = 2 * mean**2 / max(variance, 1e-12)
     part = 2 / (9 * freedom)

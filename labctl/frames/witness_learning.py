@@ -1,4 +1,4 @@
-"""How a witness learns, from frames of known scenes, what tells scenes apart, how far frames stray, and where to doubt."""
+"""How a witness learns from frames of known scenes: what tells scenes apart, how far frames stray, where to doubt."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ LEAST_CALIBRATION = 32
 """Scenes from which errors and thresholds are learned. More make rare false alarms rarer; 64 are good."""
 
 FALSE_ALARMS = 1e-3
-"""Share of right frames that may be doubted. Each of two statistics gets a tenth: few frames foretell rare ones ill."""
+"""Share of right frames that may be doubted, at most."""
+
+SAFETY = 1e-3
+"""Thresholds aim at so much less: the law by which tens of frames foretell one in a thousand underrates rare frames."""
 
 SIGMAS = 5.0
-"""Threshold for the search over all mixtures, if frames strayed just as foretold: 3e-7 for each of 30."""
+"""Least threshold for the search over all mixtures: a chance of 3e-7 in each of some 60."""
 
 MOST_FEATURES = 24
 
@@ -33,6 +36,8 @@ LEAST_TOLD_APART = 0.9
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, np.inf)
 """Trust in the responses as they were measured, against what calibration frames say of them; the best is kept."""
+
+REMEDY = "use a mask that lets scenes differ, more light or a longer exposure, or capture without a witness"
 
 OTHERS = 8
 """Other scenes that play the previous one of each calibration frame."""
@@ -89,8 +94,7 @@ def learn_witness(
     if told_apart < LEAST_TOLD_APART:
         raise BadInput(
             f"frames of this rig tell only {told_apart:.0%} of pairs of calibration scenes apart, "
-            f"{LEAST_TOLD_APART:.0%} are needed for a proof; use a mask that lets scenes differ, more light or a longer "
-            "exposure, or capture without a witness"
+            f"{LEAST_TOLD_APART:.0%} are needed for a proof; {REMEDY}"
         )
     return replace(witness, told_apart=told_apart)
 
@@ -105,8 +109,8 @@ def _features(responses: BlockResponses, noise: Noise, means: Values) -> Feature
     kept = int(min((strength > 1).sum(), MOST_FEATURES, len(means) // 2))
     if kept < 3:
         raise BadInput(
-            "frames of this rig cannot tell scenes apart: the calibration scenes differ by less than the noise of a frame; "
-            "use a mask that lets scenes differ, more light or a longer exposure, or capture without a witness"
+            "frames of this rig cannot tell scenes apart: the calibration scenes differ by less than the noise of a "
+            f"frame; {REMEDY}"
         )
     return Features(basis[:kept], sigma, responses.light_dn / sigma @ basis[:kept].T)
 
@@ -128,7 +132,9 @@ def _correction(found: _Seen, ridge: float) -> Values:
         return np.eye(size)
     astray = found.seen / _scales(found)[:, None] - found.foretold
     gram = found.foretold.T @ found.foretold
-    return np.asarray(np.eye(size) + np.linalg.solve(gram + ridge * len(astray) * np.eye(size), found.foretold.T @ astray))
+    return np.asarray(
+        np.eye(size) + np.linalg.solve(gram + ridge * len(astray) * np.eye(size), found.foretold.T @ astray)
+    )
 
 
 def _left_over(found: _Seen, ridge: float) -> float:
@@ -143,8 +149,8 @@ def _left_over(found: _Seen, ridge: float) -> float:
 
 
 def _model_error(found: _Seen, correction: Values) -> Values:
-    """(q, q) covariance of what frames stray beyond their noise, shrunk, since few frames say little of many features."""
-    from sklearn.covariance import ledoit_wolf  # takes a second to import
+    """(q, q) covariance of what frames stray beyond noise; shrunk, since few frames say little of many features."""
+    from sklearn.covariance import ledoit_wolf  # type: ignore[import-untyped]  # takes a second to import
 
     foretold = found.foretold @ correction
     astray = found.seen - _scales(found._replace(foretold=foretold))[:, None] * foretold
@@ -155,7 +161,7 @@ def _model_error(found: _Seen, correction: Values) -> Values:
 
 
 def _thresholds(witness: BlockWitness, found: _Seen, ridge: float, scenes: Values) -> Thresholds:
-    mismatch, sigmas = [], []
+    mismatch, farthest = [], []
     rng = np.random.default_rng(0)
     for inside in _folds(len(scenes)):
         others = _some(found, ~inside)
@@ -166,12 +172,11 @@ def _thresholds(witness: BlockWitness, found: _Seen, ridge: float, scenes: Value
             for other in rng.choice(np.delete(np.arange(len(scenes)), index), OTHERS, replace=False):
                 mixtures, _ = witness.responses.grid.mixed_means(scenes[index], scenes[other])
                 compared = compare(found.seen[index], own, mixtures @ blocks, noise, witness.features.offset)
-                sigmas.append(compared.sigmas)
+                farthest.append(max(float(compared.sigmas.max()), 0.0))
             mismatch.append(compared.mismatch)
-    astray = np.concatenate(sigmas)
-    inflation = float(np.sqrt((astray**2).sum() / max(np.count_nonzero(astray), 1)))
-    limit = max(max(inflation, 1.0) * SIGMAS, float(astray.max()))
-    return Thresholds(upper_limit(np.array(mismatch), FALSE_ALARMS / 10), limit, FALSE_ALARMS)
+    chance = FALSE_ALARMS * SAFETY
+    sigmas = max(SIGMAS, max(farthest), upper_limit(np.square(farthest), chance) ** 0.5)
+    return Thresholds(max(max(mismatch), upper_limit(np.array(mismatch), chance)), sigmas, FALSE_ALARMS)
 
 
 def _told_apart(witness: BlockWitness, found: _Seen, means: Values) -> float:

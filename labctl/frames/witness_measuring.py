@@ -91,9 +91,9 @@ class Bench:
         self._settled.close()
 
 
-def exposures_needed(grid: BlockGrid, calibration_scenes: int, *, measured: bool = True) -> int:
-    """Exposures that a witness takes; one whose responses are computed takes none for the blocks."""
-    return 2 * DARKS + GREYS + 1 + calibration_scenes + (len(grid) if measured else 0)
+def settled_exposures(calibration_scenes: int) -> int:
+    """Exposures of `measure_dark` and of so many calibration scenes."""
+    return 2 * DARKS + GREYS + 1 + calibration_scenes
 
 
 def measure_dark(bench: Bench, scene_shape: tuple[int, int]) -> tuple[Dark, Noise, float]:

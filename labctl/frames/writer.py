@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import getpass
 import json
 import logging
 import os
@@ -11,25 +10,27 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock, Timeout
 from pydantic_core import PydanticSerializationError
 
 from labctl import __version__
-from labctl.durable import append_line, sync_folder, sync_tree, write_json
+from labctl.durable import append_line, sync_tree, write_json
 from labctl.errors import BadInput, RunFailed
+from labctl.frames.blocks import APPENDING, Block, BlockKeeper, write_all
+from labctl.frames.claim import claim
 from labctl.frames.header import SetHeader, parse_header
-from labctl.frames.layout import LOCK, SetFolder
+from labctl.frames.layout import SetFolder
 from labctl.frames.ledger import ledger_line
 from labctl.frames.marks import Mark
 from labctl.frames.record import FrameRecord
 from labctl.frames.recovery import SOFT_SHARDS, recover
+from labctl.frames.refusals import refusal
 from labctl.frames.shards import CHECKSUM_BYTES, Chunk, checksum_bytes, encode_frame
 
 log = logging.getLogger(__name__)
@@ -61,8 +62,6 @@ GRACE_S = 10.0
 
 _Frame = tuple[npt.NDArray[np.uint16], FrameRecord]
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
 
 class FrameWriter:
     """Appends frames to a set, made anew or gone on with. Use as a context manager.
@@ -86,7 +85,7 @@ class FrameWriter:
     ) -> None:
         self.folder = SetFolder(folder)
         self._block, self._queue_bytes, self._say = block, queue_bytes, say
-        self._lock = _take_lock(folder)
+        self._lock = claim(folder)
         try:
             self.header = self._open_header(header)
             ledger, self.recovery = recover(self.folder, self.header)
@@ -94,7 +93,7 @@ class FrameWriter:
                 self._note(kept=self.recovery.kept, did=list(self.recovery.did))
         except OSError as error:
             self._lock.release()
-            raise RunFailed(_refusal(folder, error)) from error
+            raise RunFailed(refusal(folder, error)) from error
         except BaseException:
             self._lock.release()
             raise
@@ -109,11 +108,13 @@ class FrameWriter:
         self._flush_asked = self._stop_asked = self._closed = self._told = False
         self._error: BaseException | None = None
         self._waited_s, self._began_s, self._said_s = 0.0, time.monotonic(), -SAY_EVERY_S
-        self._written_bytes, self._busy_s = 0, 0.0
-        self._spool_fd = self._ledger_fd = -1
+        self._busy_s, self._busy_since_s, self._rate_mb_s = 0.0, 0.0, 0.0
+        self._spool = -1
+        self._spooled = kept
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._oldest_s = 0.0
+        self._keeper = BlockKeeper(self.folder, self.header, acknowledge=self._acknowledge, fail=self._fail)
         self._thread = threading.Thread(target=self._run, name="frame-writer", daemon=True)
         self._thread.start()
 
@@ -141,14 +142,17 @@ class FrameWriter:
         with self._changed:
             self._flush_asked = True
             self._changed.notify_all()
-            self._wait(lambda: self.acknowledged == self._appended, count=False)
+            try:
+                self._wait(lambda: self.acknowledged == self._appended, count=False)
+            finally:
+                self._flush_asked = False
 
     def mark(self, mark: Mark) -> None:
         """Write down what was found out about frames that are there already; it is on the disk on return."""
         try:
             append_line(self.folder.marks, mark.model_dump(mode="json"))
         except OSError as error:
-            raise RunFailed(_refusal(self.folder.path, error)) from error
+            raise RunFailed(refusal(self.folder.path, error)) from error
 
     def finish(self) -> None:
         """Make the last shard; nothing can be appended any more. Raises RunFailed when planned frames are missing."""
@@ -161,6 +165,8 @@ class FrameWriter:
                 f"{self.folder.path}: {self.acknowledged} of {planned} frames are there; capture the others"
             )
         self._stop_thread()
+        if self._error is not None:
+            self._raise()
         shard, rest = divmod(self.acknowledged, self.header.shard_frames)
         try:
             self._close_files()
@@ -168,10 +174,12 @@ class FrameWriter:
                 sync_tree(self.folder.ledger)
             if rest and not self.folder.shard(shard).exists():
                 self.folder.commit_shard(shard, np.array(self._shard_sizes, dtype=np.int64), self.header)
+            if self.header.sync == "never":  # a finished set is on the disk, whatever was risked before
+                sync_tree(self.folder.path)
             write_json(self.folder.finished, {"frames": self.acknowledged, "time": _now()})
             self._finished = True
         except OSError as error:
-            raise RunFailed(_refusal(self.folder.path, error)) from error
+            raise RunFailed(refusal(self.folder.path, error)) from error
 
     @property
     def next_index(self) -> int:
@@ -255,10 +263,10 @@ class FrameWriter:
         if waited_s < max(SLOW_S, SLOW_SHARE * (now - self._began_s)) or now - self._said_s < SAY_EVERY_S:
             return
         self._said_s = now
-        rate = self._written_bytes / max(self._busy_s, 1e-9) / 1e6
+        takes = f"takes {self._rate_mb_s:.1f} MB/s, less" if self._rate_mb_s else "takes less"
         self._say(
-            f"the disk that holds {self.folder.path} takes {rate:.1f} MB/s, less than the camera gives: the capture "
-            f"waits for it ({waited_s:.0f} s so far); nothing is dropped"
+            f"the disk that holds {self.folder.path} {takes} than the camera gives: the capture waits for it "
+            f"({waited_s:.0f} s so far); nothing is dropped"
         )
 
     def _raise(self) -> None:
@@ -267,7 +275,7 @@ class FrameWriter:
         if isinstance(self._error, OSError):
             gone = self._error.errno == errno.ENOENT
             kept = "" if gone else f"; {self.acknowledged} frames are safe"
-            raise RunFailed(_refusal(self.folder.path, self._error) + kept) from self._error
+            raise RunFailed(refusal(self.folder.path, self._error) + kept) from self._error
         raise self._error
 
     # What follows runs in the writing thread.
@@ -279,7 +287,7 @@ class FrameWriter:
                     self._changed.wait_for(self._something_to_do, timeout=self._time_left())
                     group = self._next_group()
                     flush, stop = self._flush_asked, self._stop_asked
-                began = time.monotonic()
+                    self._busy_since_s = time.monotonic()
                 if group:
                     self._write(group)
                 with self._changed:
@@ -288,21 +296,18 @@ class FrameWriter:
                     idle = not self._queue
                 del group  # what is written must not stay in memory
                 if self._pending and (self._time_left() == 0.0 or ((flush or stop) and idle)):
-                    self._acknowledge()
-                self._busy_s += time.monotonic() - began
-                if idle and flush:
-                    with self._changed:
-                        self._flush_asked = self.acknowledged < self._appended
-                if idle and stop:
+                    self._end_block()
+                if self._error is not None or (idle and stop):
                     return
+                self._busy_s += time.monotonic() - self._busy_since_s
         except BaseException as error:  # noqa: BLE001 - it is raised where frames are appended
-            with self._changed:
-                self._error = error
-                self._queue.clear()
-                self._changed.notify_all()
+            self._fail(error)
+        finally:
+            self._keeper.wait()  # the files stay open until then
 
     def _something_to_do(self) -> bool:
-        return bool(self._queue) or self._stop_asked or (self._flush_asked and bool(self._pending))
+        ended = self._stop_asked or self._error is not None
+        return ended or bool(self._queue) or (self._flush_asked and bool(self._pending))
 
     def _time_left(self) -> float | None:
         """Until the pending frames must be acknowledged; None when nothing is pending."""
@@ -322,61 +327,48 @@ class FrameWriter:
 
     def _write(self, group: list[_Frame]) -> None:
         """Bring frames to the spool, and end the block or the shard when it is full."""
-        index = self.acknowledged + len(self._pending)
+        index = self._spooled
         shard = index // self.header.shard_frames
-        if self._spool_fd < 0:
-            self._open_spool(shard)
+        if self._spool < 0:
+            self._spool = os.open(self.folder.spool(shard), APPENDING, 0o644)
         if not self._pending:
             self._oldest_s = time.monotonic()
         hard = max(0, shard + 1 - SOFT_SHARDS[self.header.sync]) * self.header.shard_frames
-        safe = self.acknowledged if self.header.sync == "block" else hard
+        safe = index - len(self._pending) if self.header.sync == "block" else hard
         pieces: list[Chunk] = []
         for number, (pixels, record) in enumerate(group, index):
             chunk, checksum = encode_frame(pixels, self.header)
             pieces += (chunk, checksum_bytes(checksum))
             self._pending.append(ledger_line(number, chunk, checksum, _as_json(record), safe=safe))
             self._shard_sizes.append(len(chunk) + CHECKSUM_BYTES)
-        written = sum(self._shard_sizes[-len(group) :])
-        _write_all(self._spool_fd, pieces)
-        self._pending_bytes += written
-        self._written_bytes += written
-        shard_full = len(self._shard_sizes) == self.header.shard_frames
-        if shard_full or len(self._pending) >= self._block or self._pending_bytes >= BLOCK_BYTES:
-            self._acknowledge()
-        if shard_full:
-            self._end_shard(shard)
+        write_all(self._spool, pieces)
+        self._spooled += len(group)
+        self._pending_bytes += sum(self._shard_sizes[-len(group) :])
+        room = len(self._pending) < self._block and self._pending_bytes < BLOCK_BYTES
+        if not room or len(self._shard_sizes) == self.header.shard_frames:
+            self._end_block()
 
-    def _acknowledge(self) -> None:
-        """Pixels first, then their lines: every line that can be read names pixels that can be read."""
-        if self.header.sync == "block":
-            os.fsync(self._spool_fd)
-        _write_all(self._ledger_fd, [b"".join(self._pending)])
-        if self.header.sync == "block":
-            os.fsync(self._ledger_fd)
-        for number in (self._spool_fd, self._ledger_fd):
-            if os.fstat(number).st_nlink == 0:  # the system goes on writing to a file that was removed
-                raise FileNotFoundError(errno.ENOENT, "it was removed while it was written")
-        done, self._pending, self._pending_bytes = len(self._pending), [], 0
+    def _end_block(self) -> None:
+        """Have the block made safe, and its shard when that is full, while the next one is written."""
+        full = len(self._shard_sizes) == self.header.shard_frames
+        sizes = np.array(self._shard_sizes, dtype=np.int64) if full else None
+        self._keeper.keep(Block(self._spooled - len(self._pending), self._pending, self._spool, sizes))
+        self._pending, self._pending_bytes = [], 0
+        if full:
+            self._spool, self._shard_sizes = -1, []
+
+    def _acknowledge(self, frames: int) -> None:
         with self._changed:
-            self.acknowledged += done
+            self.acknowledged += frames
+            busy_s = self._busy_s + time.monotonic() - self._busy_since_s
+            self._rate_mb_s = (self.acknowledged - self.recovery.kept) * self.header.frame_bytes / busy_s / 1e6
             self._changed.notify_all()
 
-    def _open_spool(self, shard: int) -> None:
-        spool = self.folder.spool(shard)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        self._spool_fd = os.open(spool, flags, 0o644)
-        if self._ledger_fd < 0:
-            self._ledger_fd = os.open(self.folder.ledger, flags, 0o644)
-        if self.header.sync != "never":
-            sync_folder(spool.parent)
-
-    def _end_shard(self, shard: int) -> None:
-        os.close(self._spool_fd)
-        self._spool_fd = -1
-        sizes, self._shard_sizes = np.array(self._shard_sizes, dtype=np.int64), []
-        if self.header.sync == "shard":  # lines first: a power cut may leave a shard less, but never a shard without
-            os.fsync(self._ledger_fd)
-        self.folder.commit_shard(shard, sizes, self.header)
+    def _fail(self, error: BaseException) -> None:
+        with self._changed:
+            self._error = self._error or error
+            self._queue.clear()
+            self._changed.notify_all()
 
     def _stop_thread(self, grace_s: float | None = None) -> None:
         with self._changed:
@@ -392,33 +384,15 @@ class FrameWriter:
             if self.acknowledged > self.recovery.kept:
                 self._note(closed=self.acknowledged)
         except OSError as error:  # what is acknowledged is safe without these words
-            log.warning("%s", _refusal(self.folder.path, error))
+            log.warning("%s", refusal(self.folder.path, error))
         finally:
             self._lock.release()
 
     def _close_files(self) -> None:
-        for number in (self._spool_fd, self._ledger_fd):
-            if number >= 0:
-                os.close(number)
-        self._spool_fd = self._ledger_fd = -1
-
-
-def _take_lock(folder: Path) -> FileLock:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK, thread_local=False)
-        lock.acquire(timeout=0)
-    except Timeout:
-        holder = (folder / f"{LOCK}.who").read_text() if (folder / f"{LOCK}.who").exists() else "another process"
-        raise BadInput(f"{folder} is being written by {holder}; wait for it, or capture into another folder") from None
-    except OSError as error:
-        raise RunFailed(_refusal(folder, error)) from error
-    try:
-        (folder / f"{LOCK}.who").write_text(f"process {os.getpid()} of {_user()} on {socket.gethostname()}")
-    except OSError as error:
-        lock.release()
-        raise RunFailed(_refusal(folder, error)) from error
-    return lock
+        self._keeper.close()
+        if self._spool >= 0:
+            os.close(self._spool)
+        self._spool = -1
 
 
 def _as_json(record: FrameRecord) -> str:
@@ -428,41 +402,5 @@ def _as_json(record: FrameRecord) -> str:
         return json.dumps(record.model_dump(mode="json"), allow_nan=False)
 
 
-def _write_all(number: int, pieces: Sequence[Chunk]) -> None:
-    """Write `pieces` one behind the other; the system may take less than all at once."""
-    left = [memoryview(piece) for piece in pieces]  # type: ignore[arg-type]  # an array is a buffer from 3.12 on
-    while left:
-        done = os.writev(number, left)
-        while left and done >= len(left[0]):
-            done -= len(left.pop(0))
-        if left:
-            left[0] = left[0][done:]
-
-
-def _refusal(folder: Path, error: OSError) -> str:
-    """What to do about a disk that refuses."""
-    if error.errno in FULL:
-        what = {errno.EDQUOT: "your quota is used up", errno.EFBIG: "a file may not grow further"}
-        return (
-            f"the disk that holds {folder} is full ({what.get(error.errno, 'no space is left')}); free some space, "
-            "then go on with `labctl resume`"
-        )
-    if error.errno == errno.ENOENT:
-        return f"{folder} is gone: moved, removed or unmounted; bring it back, then go on with `labctl resume`"
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return f"{folder} cannot be written ({error.strerror}); make it writable, then go on with `labctl resume`"
-    return (
-        f"the disk that holds {folder} does not answer as it should ({error.strerror or error}); bring it back, then "
-        "go on with `labctl resume`"
-    )
-
-
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container may have no name for its user
-        return str(os.getuid())

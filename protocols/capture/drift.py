@@ -65,7 +65,7 @@ def change_between(reference: Pixels, frame: Pixels, *, black_dn: float, saturat
     """Relative change of brightness, and of the shape that is left when the frame is scaled to the reference.
 
     reference, frame: (C, h, w) DN of one exposure time; pixels that are saturated in either are left out.
-    With r, f: light in DN above black. Brightness: a - 1, a = sum(f r) / sum(r r). Shape: rms over TILES x TILES tiles
+    With r, f: light in DN above black. Brightness: a - 1, a = sum(f) / sum(r). Shape: rms over TILES x TILES tiles
     of the mean of d = f - a r, less what noise alone gives, over the mean of r: shifts and turns are seen by it. The
     noise of a pixel of d is taken from d itself: the mean square of its second differences along the rows, over 6, to
     which smooth changes add next to nothing. The error of a follows from it, that of the mean square of T tiles is
@@ -77,14 +77,13 @@ def change_between(reference: Pixels, frame: Pixels, *, black_dn: float, saturat
     f = np.where(good, frame.astype(np.float64) - black_dn, 0.0)
     if good.mean() < 0.5:
         raise RunFailed(f"{1 - good.mean():.0%} of the sentinel is saturated; expose less, or set sentinel_every to 0")
-    energy = float((r * r).sum())
-    light = float(r.sum() / good.sum())
-    scale = float((f * r).sum()) / energy if energy else 0.0
+    count, total = int(good.sum()), float(r.sum())
+    scale = float(f.sum()) / total if total > 0 else 0.0
     d = np.where(good, f - scale * r, 0.0)
     second = d[..., :-2] - 2 * d[..., 1:-1] + d[..., 2:]
     inside = good[..., :-2] & good[..., 1:-1] & good[..., 2:]
     variance = float((second[inside] ** 2).mean()) / 6 if inside.any() else 0.0
-    if light <= SURE * math.sqrt(variance / good.sum()):
+    if total <= SURE * math.sqrt(variance * count):
         raise RunFailed("the sentinel scene gives no light above black; is the lamp on, and the mask open?")
     sums, counts = _tiles(d), _tiles(good.astype(np.float64))
     kept = counts > 0
@@ -93,9 +92,9 @@ def change_between(reference: Pixels, frame: Pixels, *, black_dn: float, saturat
     sure = excess - SURE * math.sqrt(2 / kept.sum()) * float(noise.mean())
     return Change(
         brightness=scale - 1,
-        brightness_error=math.sqrt(variance / energy),
-        shape=math.sqrt(max(excess, 0.0)) / light,
-        shape_least=math.sqrt(max(sure, 0.0)) / light,
+        brightness_error=math.sqrt(variance * count) / total,
+        shape=math.sqrt(max(excess, 0.0)) * count / total,
+        shape_least=math.sqrt(max(sure, 0.0)) * count / total,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from labctl.durable import write_json
 from labctl.errors import BadInput
 from labctl.exposure import Exposure, FloatArray
-from labctl.frames.witness import Witness, load_witness, measure_witness
+from labctl.frames.witness import BlockWitness, Witness, load_witness, measure_witness
 from labctl.steps import StepContext
 from protocols.capture.exposures import WITNESS_IDS
 from protocols.keys import first_exposure_id
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 WitnessKind = Literal["templates", "twin", "none"]
 
-CALIBRATION_SCENES = 64
+CALIBRATION_SCENES: Mapping[WitnessKind, int] = {"templates": 64, "twin": 128}
+"""From which a witness learns how far its predictions are off."""
 
 WITNESS_FILE, NO_WITNESS_FILE = "witness.npz", "no-witness.json"
 
@@ -39,14 +41,9 @@ def open_witness(
         return None
     if path.exists():
         return load_witness(path)
-    scenes = np.asarray(data.images[calibration_rows(len(data), rows)], dtype=np.float32)
-    first_id = first_exposure_id(context.content_hash) + WITNESS_IDS
-    scene_px = (scenes.shape[-2], scenes.shape[-1])
+    scenes = np.asarray(data.images[calibration_rows(len(data), rows, CALIBRATION_SCENES[kind])], dtype=np.float32)
     try:
-        witness = measure_witness(
-            context.rig, mask, scene_px, exposure, first_id=first_id, calibration_scenes=scenes,
-            progress=lambda done, total: context.progress(done, total, "frames of the witness"),
-        )  # fmt: skip
+        witness = _measured(context, kind, mask, scenes, exposure)
     except BadInput as error:
         context.log(f"no witness proves which scene a frame shows: {error}")
         write_json(none_path, {"why": str(error)})
@@ -55,8 +52,31 @@ def open_witness(
     return witness
 
 
-def calibration_rows(count: int, captured: IntArray) -> IntArray:
-    """Up to CALIBRATION_SCENES rows of 0..count-1, spread evenly over those not captured, or all if those are few."""
+def calibration_rows(count: int, captured: IntArray, wanted: int) -> IntArray:
+    """Up to `wanted` rows of 0..count-1, spread evenly over those not captured, or over all if those are fewer."""
     others = np.setdiff1d(np.arange(count), captured)
-    pool = others if len(others) >= CALIBRATION_SCENES else np.arange(count)
-    return pool[spread(len(pool), CALIBRATION_SCENES)]
+    pool = others if len(others) >= wanted else np.arange(count)
+    return pool[spread(len(pool), wanted)]
+
+
+def _measured(
+    context: StepContext, kind: WitnessKind, mask: FloatArray, scenes: FloatArray, exposure: Exposure
+) -> BlockWitness:
+    first_id = first_exposure_id(context.content_hash) + WITNESS_IDS
+    scene_px = (scenes.shape[-2], scenes.shape[-1])
+
+    def progress(done: int, total: int) -> None:
+        context.progress(done, total, "exposures of the witness")
+        context.stop_here(f"the witness is measured anew; {done} of {total} of its exposures were taken")
+
+    if kind == "templates":
+        return measure_witness(
+            context.rig, mask, scene_px, exposure, first_id=first_id, calibration_scenes=scenes, progress=progress
+        )
+    from protocols.twin_witness import twin_witness
+
+    rig = context.rig
+    twin = rig.spec.twin.build(rig.spec.roads)
+    return twin_witness(
+        rig, twin, mask, scene_px, exposure, first_id=first_id, calibration_scenes=scenes, progress=progress
+    )

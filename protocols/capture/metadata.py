@@ -6,9 +6,10 @@ import hashlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from annotated_types import MaxLen
 
 from labctl.config import content_hash
 from labctl.errors import HardwareError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 READINGS_EVERY_S = 1.0
+
+About = dict[str, Annotated[str, MaxLen(10_000)]]
 
 
 class FrameNotes:

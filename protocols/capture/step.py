@@ -14,6 +14,7 @@ from pydantic import model_validator
 from labctl.durable import write_json
 from labctl.errors import BadInput
 from labctl.exposure import Exposure, FloatArray
+from labctl.frames.card import write_card
 from labctl.frames.header import Compression, Sync
 from labctl.frames.layout import SCENES
 from labctl.frames.scenes import write_scenes
@@ -25,7 +26,7 @@ from protocols.capture.drift import DriftWatch
 from protocols.capture.exposing import Exposer
 from protocols.capture.exposures import PILOT_IDS, check_ladder, scene_exposure, white_exposure
 from protocols.capture.judging import WitnessKind, open_witness
-from protocols.capture.metadata import FrameNotes, set_header, set_instruments
+from protocols.capture.metadata import About, FrameNotes, set_header, set_instruments
 from protocols.capture.order import CapturePlan, OrderName, arrange, plan_capture
 from protocols.capture.taking import FrameTaking, OnDrift
 from protocols.fit import check_exposure, check_fit, check_instruments
@@ -131,7 +132,7 @@ class Capture(Step):
     readings_every_s: Annotated[float, Ge(0), Le(3600)] = 1.0
     """Instruments are read once in this time at most; frames in between carry the last reading."""
 
-    about: dict[str, Annotated[str, MaxLen(10_000)]] = {}
+    about: About = {}
     """What the data card shall say: `{licence: CC-BY-4.0, subjects: ..., contact: ...}`."""
 
     instruments: dict[str, dict[str, float]] = {}
@@ -216,6 +217,7 @@ class Capture(Step):
                 write_scenes(folder, data.sample_ids[rows], _Rows(data, rows))
             if not writer.is_finished:
                 writer.finish()
+        write_card(folder)
         return StepResult({"frames": folder}, {**self._metrics(FrameStore.open(folder)), "skipped": len(data.skipped)})
 
     def _take(

@@ -14,6 +14,9 @@ FIELDS = ("safe", "marks", "calls", "appended", "phase", "said")
 """What a life writes on the board: frames and marks that were acknowledged, calls to the system, frames handed to the
 writer, what it does just now, and how many sentences of recovery it said."""
 
+LONGEST_S = 120
+"""A life that hangs is ended, and said to have failed."""
+
 
 class Board:
     """Numbers that a life writes and its parent reads, also when it was killed."""
@@ -38,10 +41,11 @@ def begin(work: Callable[[], object]) -> int:
     if pid:
         return pid
     code = 1
+    signal.alarm(LONGEST_S)
     try:
         work()
         code = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - a fork must not go on as its parent
         traceback.print_exc()
         sys.stderr.flush()
     finally:

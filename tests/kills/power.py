@@ -128,6 +128,12 @@ class Disk:
         temporary.replace(path)
 
 
+def memory_folder() -> Path | None:
+    """A folder in memory, where there is one: the syncs of a simulated disk need no real one."""
+    folder = Path("/dev/shm")
+    return folder if folder.is_dir() and os.access(folder, os.W_OK) else None
+
+
 def _names(folder: Path) -> Names:
     with os.scandir(folder) as entries:
         return {entry.name + ("/" if entry.is_dir() else ""): entry.inode() for entry in entries}

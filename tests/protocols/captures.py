@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import yaml
 
-import labctl
 from labctl.api import prepare
 from labctl.frames.store import FrameStore
 from labctl.rig import Rig
@@ -44,28 +43,29 @@ BASE: dict[str, Any] = {
 
 @dataclass
 class Session:
-    """What one capture step is given and what it says. stop_after: stop when so many frames were reported."""
+    """What one capture step is given and what it says. stop: ask it to stop at the end of its first block."""
 
     folder: Path
     settings: dict[str, Any] = field(default_factory=dict)
     rig: str = "as-built"
     answer: Callable[[str, tuple[str, ...]], str] | None = None
     with_rig: Callable[[Rig], None] = lambda rig: None
-    stop_after: int | None = None
+    stop: bool = False
+    mask: np.ndarray = field(default_factory=lambda: DISC)
+    changes: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
-    done: int = 0
 
     def run(self) -> StepResult:
         """Run the step, or go on with what it left in `folder`. `with_rig` may do something to the open rig before."""
         self.folder.mkdir(parents=True, exist_ok=True)
         steps = {"train": BASE["steps"]["train"] | self.train, "capture": BASE["steps"]["capture"] | self.settings}
         (self.folder / "protocol.yaml").write_text(yaml.safe_dump({**BASE, "steps": steps}, sort_keys=False))
-        np.save(self.folder / "mask.npy", DISC)
-        planned = list(prepare(self.folder / "protocol.yaml", rig=self.rig))[1]
+        np.save(self.folder / "mask.npy", self.mask)
+        planned = list(prepare(self.folder / "protocol.yaml", rig=self.rig, set=self.changes))[1]
         step_folder = self.folder / "step"
         step_folder.mkdir(exist_ok=True)
-        with labctl.open_rig(self.rig) as rig:
+        with Rig(planned.setting.rig) as rig:
             self.with_rig(rig)
             return planned.instance.step.run(
                 StepContext(
@@ -74,7 +74,7 @@ class Session:
                     run_folder=self.folder,
                     inputs=dict.fromkeys(planned.inputs, self.folder / "mask.npy"),
                     report=self._hear,
-                    stop_asked=lambda: self.stop_after is not None and self.done >= self.stop_after,
+                    stop_asked=lambda: self.stop,
                     content_hash=planned.hash,
                     open_rig=lambda: rig,
                     ask=self.answer,
@@ -93,8 +93,6 @@ class Session:
     def _hear(self, message: dict[str, Any]) -> None:
         if message["op"] == "log":
             self.said.append(message["text"])
-        if message["op"] == "progress" and message["unit"] == "frames":
-            self.done = message["done"]
 
 
 def pixels(store: FrameStore) -> np.ndarray:

@@ -10,8 +10,7 @@ import torch
 import labctl
 from labctl.exposure import Exposure, still_plan
 from labctl.rig_file import find_rig, load_rig
-from protocols.capture import exposing
-from protocols.capture import white_exposure
+from protocols.capture import exposing, white_exposure
 from protocols.simulation import ExposureRule, Simulation
 from tests.protocols.captures import DISC, Session, pixels
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from labctl import __version__
-from labctl.durable import sync_tree, write_json
+from labctl.durable import sync_folder, write_json
 from labctl.errors import BadInput, RunFailed
 from labctl.frames.export.choice import Choice
 from labctl.frames.layout import CARD, is_set
@@ -65,8 +65,8 @@ def privacy_warning(choice: Choice) -> str:
         f"{count} frames {_REVEALS[level]} (privacy level '{level}')" for level, count in choice.identifying.items()
     ]
     if choice.scenes is not None:
-        said.append(f"the sharp scenes of {len(choice.scene_ids())} samples lie beside the frames")
-    return f"{'; '.join(said)}. Treat it like the scenes themselves." if said else ""
+        said.append(f"The sharp scenes of {len(choice.scene_ids())} samples lie beside the frames")
+    return f"{'. '.join(said)}. Treat this export like the scenes themselves." if said else ""
 
 
 _REVEALS = {
@@ -114,8 +114,9 @@ def _whole_folder(out: Path) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True)
         yield folder
-        sync_tree(folder)
+        os.sync()  # once for all: file by file, 5000 frames of 2 kB take 100 times as long
         folder.rename(out)
+        sync_folder(folder.parent)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise RunFailed(f"{out} cannot be written: {_why(error)}; what was written is removed") from error
@@ -134,7 +135,7 @@ def _manifest(choice: Choice, to: Format, warning: str) -> dict[str, Any]:
     store = choice.store
 
     def counts(name: str) -> dict[str, int]:
-        return dict(sorted(Counter(map(str, store.column(name)[choice.places])).items()))
+        return dict(sorted(Counter(str(value) or "none" for value in store.column(name)[choice.places]).items()))
 
     splits = Counter({-1: "none", 0: "train", 1: "val", 2: "test"}[split] for split in choice.splits.tolist())
     return {

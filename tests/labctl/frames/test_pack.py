@@ -158,7 +158,7 @@ def test_a_flipped_bit_in_a_pack_is_found_when_looked_for(tmp_path: Path) -> Non
 
 
 def test_a_pack_goes_to_another_process_without_its_frames(tmp_path: Path) -> None:
-    pack = write_pack(write_set(tmp_path / "set", 100))
+    pack = write_pack(write_set(tmp_path / "set", 40, head=header(40, shard_frames=64)))
     sent = pickle.dumps(pack)
     assert len(sent) < 1000
-    np.testing.assert_array_equal(pickle.loads(sent).read([99, 5]), pack.read([99, 5]))
+    np.testing.assert_array_equal(pickle.loads(sent).read([39, 5]), pack.read([39, 5]))

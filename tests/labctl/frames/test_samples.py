@@ -80,12 +80,24 @@ def test_a_ladder_becomes_one_frame_that_passes_full_scale(tmp_path: Path) -> No
             image = np.clip(light / (n + 1) * relative + BLACK_DN, 0, FULL_DN).astype(np.uint16)
             records.append(record(n, sample_id=n, rung=rung, exposure_s=0.004 * relative, exposure_id=2 * n + rung))
             images.append(image)
-    store = _set(tmp_path, records[:5], images[:5], ladder=(1.0, 0.25))
-    samples = Samples(store)
-    assert samples.sample_ids.tolist() == [0, 1], "sample 2 lacks an exposure"
-    np.testing.assert_allclose(_read(samples), [light + BLACK_DN, light / 2 + BLACK_DN], atol=4)
+    store = _set(tmp_path, records, images, ladder=(1.0, 0.25))
+    np.testing.assert_allclose(_read(Samples(store)), [light / n + BLACK_DN for n in (1, 2, 3)], atol=4)
     separate = Samples(store, treatment=Treatment(rungs="separate"))
-    np.testing.assert_array_equal(_read(separate), np.stack(images[:5]))
+    np.testing.assert_array_equal(_read(separate), np.stack(images))
+
+
+def test_a_ladder_that_lost_a_rung_is_merged_without_it_unless_it_was_the_first(tmp_path: Path) -> None:
+    records = [record(n, sample_id=n // 2, rung=n % 2, exposure_s=0.001 * LADDER[n % 2]) for n in range(6)]
+    images = [np.full(SHAPE, BLACK_DN + 100 * (1 + n // 2) * LADDER[n % 2], np.uint16) for n in range(6)]
+    with FrameWriter(tmp_path, header(6, ladder=LADDER)) as writer:
+        for image, said in zip(images, records, strict=True):
+            writer.append(image, said)
+        for index in (1, 2):
+            writer.mark(Mark(word="bad", first=index, last=index, reason="hair"))
+        writer.finish()
+    samples = Samples(FrameStore.open(tmp_path), treatment=Treatment(average=True))
+    assert samples.sample_ids.tolist() == [0, 2]
+    np.testing.assert_allclose(_read(samples)[:, 0, 0, 0], [BLACK_DN + 100, BLACK_DN + 300])
 
 
 def test_repeats_of_a_ladder_are_merged_and_then_averaged(tmp_path: Path) -> None:
@@ -174,12 +186,12 @@ def test_an_unknown_black_level_stops_a_merger_instead_of_being_guessed(tmp_path
 
 
 def test_samples_go_to_another_process_as_an_address_and_not_with_their_ledger(tmp_path: Path) -> None:
-    store = write_set(tmp_path, 200)
+    store = write_set(tmp_path, 60, head=header(60, shard_frames=64))
     samples = Samples(store)
     _read(samples, [0])
     sent = pickle.dumps(samples)
-    assert len(sent) < 20_000 < len((tmp_path / "ledger.jsonl").read_bytes()) / 4
-    np.testing.assert_array_equal(_read(pickle.loads(sent), [199, 3]), store.read([199, 3]))
+    assert len(sent) < 8000 < len((tmp_path / "ledger.jsonl").read_bytes()) / 4
+    np.testing.assert_array_equal(_read(pickle.loads(sent), [59, 3]), store.read([59, 3]))
 
 
 def test_a_damaged_frame_is_an_error_and_no_sample(tmp_path: Path) -> None:

@@ -1,0 +1,40 @@
+"""Claiming a set for one writer."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from labctl.errors import BadInput, RunFailed
+from labctl.frames.layout import LOCK
+from labctl.frames.refusals import refusal
+
+
+def claim(folder: Path) -> FileLock:
+    """The lock of a set, taken; it ends with the process. Raises BadInput that names who has it, RunFailed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK, thread_local=False)
+        lock.acquire(timeout=0)
+    except Timeout:
+        holder = (folder / f"{LOCK}.who").read_text() if (folder / f"{LOCK}.who").exists() else "another process"
+        raise BadInput(f"{folder} is being written by {holder}; wait for it, or capture into another folder") from None
+    except OSError as error:
+        raise RunFailed(refusal(folder, error)) from error
+    try:
+        (folder / f"{LOCK}.who").write_text(f"process {os.getpid()} of {_user()} on {socket.gethostname()}")
+    except OSError as error:
+        lock.release()
+        raise RunFailed(refusal(folder, error)) from error
+    return lock
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may have no name for its user
+        return str(os.getuid())
