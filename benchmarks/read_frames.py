@@ -2,8 +2,9 @@
 
     python benchmarks/read_frames.py [--folder /tmp] [--cold]
 
-Everything is measured in one run and interleaved, so that ratios hold though the machine is shared. Files are warm in
-the page cache; `--cold` drops them from it before every method, and so measures the disk. About 1.4 GB in `--folder`.
+Everything is measured in one run and interleaved. On a shared machine trust the ratio of CPU times: with files warm in
+the page cache nothing waits for anything else. `--cold` drops them from it before every method, and so measures the
+disk; then trust the clock. About 1.4 GB in `--folder`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,14 @@ BATCH = 32
 ROUNDS = 3
 BATCHES = {(1, 1200, 1920): 2, (1, 256, 256): 30}
 """Batches per round and method."""
+
+BARE, BARE_TENSOR = "bare np.memmap", "bare np.memmap, float32 tensor"
+PACK_DATA, SHARDS_DATA = "pack, data set", "shards, data set"
+TENSORS = (BARE_TENSOR, PACK_DATA, SHARDS_DATA)
+"""What gives float32 tensors, not uint16 arrays."""
+
+Taken = tuple[float, float]
+"""Seconds of one batch, by the clock and by the time of this process's cores."""
 
 Reader = Callable[[Sequence[int]], Any]
 
@@ -76,18 +85,18 @@ def _make(folder: Path, shape: tuple[int, int, int], frames: int) -> None:
 
 def _measure(folder: Path, shape: tuple[int, int, int], frames: int, cold: bool) -> None:
     methods: dict[str, Callable[[Path], Reader]] = {
-        "bare np.memmap": _bare,
+        BARE: _bare,
         "pack": lambda folder: Pack.open(folder / "set" / "pack").read,
         "shards (FrameStore)": lambda folder: _sorted(FrameStore.open(folder / "set").read),
         "shards, zarr": lambda folder: _zarr(FrameStore.open(folder / "set")),
         "shards, tensorstore": _tensorstore,
         "h5py, chunk = frame": _h5py,
-        "bare np.memmap, float32 tensor": _bare_tensor,
-        "pack, data set": lambda folder: Pack.open(folder / "set" / "pack").dataset().__getitem__,
-        "shards, data set": lambda folder: frame_dataset(FrameStore.open(folder / "set")).__getitem__,
+        BARE_TENSOR: _bare_tensor,
+        PACK_DATA: lambda folder: Pack.open(folder / "set" / "pack").dataset().__getitem__,
+        SHARDS_DATA: lambda folder: frame_dataset(FrameStore.open(folder / "set")).__getitem__,
     }
     _check(folder, methods, frames)
-    seconds: dict[str, list[float]] = {name: [] for name in methods}
+    taken: dict[str, list[Taken]] = {name: [] for name in methods}
     rng = np.random.default_rng(1)
     for _ in range(ROUNDS):
         batches = [rng.choice(frames, BATCH, replace=False).tolist() for _ in range(BATCHES[shape])]
@@ -97,41 +106,45 @@ def _measure(folder: Path, shape: tuple[int, int, int], frames: int, cold: bool)
                 _drop(folder)
             else:
                 read(batches[0])
-            began = time.perf_counter()
+            began = _clocks()
             for batch in batches:
                 read(batch)
-            seconds[name].append(time.perf_counter() - began)
+            ended = _clocks()
+            taken[name].append(((ended[0] - began[0]) / len(batches), (ended[1] - began[1]) / len(batches)))
             del read
-    read_frames = BATCH * BATCHES[shape]
     print(f"\n{shape[2]} x {shape[1]}, uint16, {frames} frames")  # noqa: T201
-    for name, taken in seconds.items():
-        against = seconds[
-            "bare np.memmap, float32 tensor" if "tensor" in name or "data set" in name else "bare np.memmap"
-        ]
-        _row(name, [read_frames / t for t in taken], [b / t for b, t in zip(against, taken, strict=True)])
-    _measure_loaders(folder, seconds["bare np.memmap, float32 tensor"], read_frames)
+    for name, own in taken.items():
+        _row(name, own, taken[BARE_TENSOR if name in TENSORS else BARE])
+    _measure_loaders(folder, taken[BARE_TENSOR])
 
 
-def _measure_loaders(folder: Path, bare: list[float], read_frames: int) -> None:
+def _measure_loaders(folder: Path, bare: list[Taken]) -> None:
     """Whole epochs through the loader; the first one, in which the workers start, is not counted."""
     pack, store = Pack.open(folder / "set" / "pack"), FrameStore.open(folder / "set")
-    share = statistics.median(bare) / read_frames
     for name, data in {"pack": pack.dataset(), "shards": frame_dataset(store)}.items():
         for workers in (0, 2):
             loader = frame_loader(data, BATCH, workers=workers)
-            rates = []
-            for epoch in range(3):
-                began = time.perf_counter()
+            own = []
+            for _ in range(1 + ROUNDS):
+                began = _clocks()
                 for _ in loader:
                     pass
-                if epoch:
-                    rates.append(len(data) / (time.perf_counter() - began))
+                ended = _clocks()
+                own.append(((ended[0] - began[0]) / len(loader), (ended[1] - began[1]) / len(loader)))
             del loader
-            _row(f"{name}, loader, {workers} workers", rates, [rate * share for rate in rates])
+            _row(f"{name}, loader, {workers} workers", own[1:], bare, cpu=workers == 0)
 
 
-def _row(name: str, rates: list[float], ratios: list[float]) -> None:
-    print(f"{name:34s} {statistics.median(rates):9.0f} frames/s   {statistics.median(ratios):5.2f} of bare", flush=True)  # noqa: T201
+def _clocks() -> Taken:
+    return time.perf_counter(), time.process_time()
+
+
+def _row(name: str, own: list[Taken], bare: list[Taken], *, cpu: bool = True) -> None:
+    """Frames per second, and how fast that is against `bare`: by the clock, and by the time of this process's cores."""
+    wall, work = (statistics.median(b[clock] / o[clock] for o, b in zip(own, bare, strict=True)) for clock in (0, 1))
+    rate = BATCH / statistics.median(wall_s for wall_s, _ in own)
+    by_cpu = f"{work:6.2f} by CPU time" if cpu else ""
+    print(f"{name:32s} {rate:8.0f} frames/s  {wall:6.2f} of bare {by_cpu}", flush=True)  # noqa: T201
 
 
 def _bare(folder: Path) -> Reader:
@@ -147,7 +160,8 @@ def _bare_tensor(folder: Path) -> Reader:
 
 def _zarr(store: FrameStore) -> Reader:
     array = store.zarr()
-    return _sorted(lambda rows: array.oindex[rows])
+    # One by one, as with HDF5 below: for a list of rows zarr makes an index of every pixel.
+    return _sorted(lambda rows: np.stack([np.asarray(array[int(row)]) for row in rows]))
 
 
 def _tensorstore(folder: Path) -> Reader:
@@ -163,7 +177,7 @@ def _h5py(folder: Path) -> Reader:
     import h5py
 
     data = h5py.File(folder / "frames.h5", "r")["frames"]
-    # One by one: a list of rows makes HDF5 select pixel by pixel, which takes seconds.
+    # For a list of rows HDF5 selects pixel by pixel, which takes seconds.
     return _sorted(lambda rows: np.stack([data[row] for row in rows]))
 
 

@@ -27,7 +27,7 @@ from labctl.exposure import Exposure, Frames, still_plan
 from labctl.frames.witness import BlockWitness, measure_witness
 from labctl.rig import Rig
 from labctl.roads import FULL_LEVEL, MonitorRoad, to_device_plan
-from protocols.capture import white_exposure
+from protocols.capture.exposures import white_exposure
 from protocols.data import Digits
 from protocols.twin_witness import twin_witness
 from sim.designs.masks import Disc, Random
@@ -128,6 +128,7 @@ def main() -> None:
     parser.add_argument("--witness", choices=sorted(CALIBRATION), default="templates")
     parser.add_argument("--mask", default="random", help="random, disc, or an npy file of 32x32 transmittances")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", action="append", default=[], help="of the rig, such as twin.monitor.response_s=0.004")
     given = parser.parse_args()
     rng = np.random.default_rng(given.seed)
     mask = _mask(given.mask)
@@ -136,7 +137,7 @@ def main() -> None:
     known, unknown = np.split(order, [CALIBRATION[given.witness]])
     schedule = Schedule.draw(given.faults, given.right, rng)
     chosen = _never_twice(unknown, len(schedule.words) + 1, rng)
-    with labctl.open_rig(given.rig) as rig:
+    with labctl.open_rig(given.rig, set=given.set) as rig:
         roi = rig.spec.twin.frame_shape(CELLS, SCENE_PX)
         time_s = white_exposure(rig, mask, SCENE_PX, roi, 0.9, first_id=FIRST_IDS["exposure"])
         exposure = Exposure(exposure_s=time_s, roi=roi)
@@ -155,11 +156,11 @@ def main() -> None:
     alike = sum(not witness.tells_apart(images[a], images[b]) for a, b in zip(chosen[1:], chosen[:-1], strict=True))
     limits = witness.thresholds
     lines = [
-        f"rig {given.rig}, mask {Path(given.mask).stem}, {given.witness}, {len(known)} calibration scenes, "
-        f"{measured_s:.1f} s; exposure {time_s:.4g} s",
-        f"{len(told)} frames in {seconds:.0f} s, {1e3 * judging_s / len(told):.2f} ms each for judging, {retakes} retakes",
-        f"{len(witness.features.basis)} features; thresholds {limits.mismatch:.0f} (mismatch), {limits.sigmas:.1f} sigma "
-        f"(mixtures); calibration scenes told apart: {witness.told_apart:.1%}",
+        f"rig {' '.join([given.rig, *given.set])}, mask {Path(given.mask).stem}; exposure {time_s:.4g} s",
+        f"witness by {given.witness} and {len(known)} calibration scenes, in {measured_s:.1f} s",
+        f"{len(told)} frames, {seconds:.0f} s, judging {1e3 * judging_s / len(told):.2f} ms each; {retakes} retakes",
+        f"{len(witness.features.basis)} features; limits {limits.mismatch:.0f} (mismatch), {limits.sigmas:.1f} sigma"
+        f" (mixtures); calibration scenes told apart: {witness.told_apart:.1%}",
         f"neighbouring scenes too alike to be told apart: {alike} of {len(chosen) - 1}",
         "",
         *_rates(schedule, told),

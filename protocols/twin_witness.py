@@ -11,7 +11,7 @@ import torch
 from labctl.exposure import Exposure, FloatArray
 from labctl.frames.witness import REST_S, BlockWitness
 from labctl.frames.witness_blocks import Bins, BlockGrid, BlockResponses
-from labctl.frames.witness_learning import learn_witness
+from labctl.frames.witness_learning import check_calibration, learn_witness
 from labctl.frames.witness_measuring import Bench, measure_dark, settled_exposures
 from protocols.simulation import CHUNK
 
@@ -40,6 +40,7 @@ def twin_witness(
     Only black, grey and calibration scenes are exposed. What the twin has wrong, brightness, gain and the mixing of
     features, is learned from the calibration frames by ridge regression; the more of them, the better (128 are good).
     """
+    check_calibration(len(calibration_scenes))
     grid = BlockGrid(scene_shape, (min(BLOCKS, scene_shape[0]), min(BLOCKS, scene_shape[1])))
     planned = settled_exposures(len(calibration_scenes))
     with Bench(rig, mask, exposure, first_id, rest_s, planned, progress) as bench:

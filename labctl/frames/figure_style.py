@@ -71,7 +71,7 @@ def new_figure(height_px: int, layout: Any = None) -> Figure:
 
 def rendered(figure: Figure) -> npt.NDArray[np.uint8]:
     """(h, w, 3) the figure on white."""
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)  # its methods have no types
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
@@ -123,4 +123,5 @@ def _letters() -> frozenset[int]:
 
 @cache
 def _measure() -> Any:
-    return FigureCanvasAgg(Figure(figsize=(1, 1), dpi=DPI)).get_renderer()
+    canvas: Any = FigureCanvasAgg(Figure(figsize=(1, 1), dpi=DPI))
+    return canvas.get_renderer()

@@ -90,7 +90,8 @@ def _promised(folder: SetFolder, header: SetHeader) -> int:
                 row = json.loads(line)
             except ValueError:  # a torn line; what the whole ones say is enough
                 continue
-            said += [int(row.get(name, 0)) for name in ("kept", "closed")]
+            if isinstance(row, dict):
+                said += [row[name] for name in ("kept", "closed") if isinstance(row.get(name), int)]
     return max(said)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -13,8 +12,8 @@ import numpy.typing as npt
 
 from labctl.errors import BadInput
 from labctl.frames.corrections import divide, flat_response, mean_frame, merge_rungs, subtract
+from labctl.frames.fetching import fetch_all
 from labctl.frames.record import Kind
-from labctl.frames.source import FolderSource
 from labctl.frames.store import FrameStore
 from labctl.frozen import Frozen
 
@@ -24,9 +23,6 @@ Words = npt.NDArray[np.str_]
 
 PART_BYTES = 64 * 2**20
 """Pixels that are in memory at a time while a mean is taken."""
-
-REQUESTS = 16
-"""Frames that are fetched at a time from an address: each is one request, which takes its time to answer."""
 
 
 class Choice(Frozen):
@@ -169,14 +165,7 @@ class Samples:
         def fetch(number: int) -> None:
             frames[number] = store.frame(int(places[number]))
 
-        order = np.argsort(places, kind="stable").tolist()
-        if isinstance(self._source, FolderSource):
-            for number in order:
-                fetch(number)
-            return
-        with ThreadPoolExecutor(REQUESTS) as pool:
-            for _ in pool.map(fetch, order):
-                pass  # raises what a request raised
+        fetch_all(fetch, np.argsort(places, kind="stable").tolist(), self._source)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_store": None}

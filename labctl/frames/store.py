@@ -75,7 +75,12 @@ class FrameStore:
     def marks(self) -> tuple[Mark, ...]:
         """What was found out about frames later."""
         lines = (self.source.read(MARKS) or b"").split(b"\n")[:-1]
-        return tuple(Mark.model_validate_json(line) for line in lines if line.strip())
+        try:
+            return tuple(Mark.model_validate_json(line) for line in lines if line.strip())
+        except ValueError as error:
+            raise RunFailed(
+                f"{self.where}: {MARKS} is damaged ({error}); restore it from a copy; see `labctl dataset verify`"
+            ) from error
 
     @property
     def marked(self) -> npt.NDArray[np.bool_]:
@@ -90,10 +95,16 @@ class FrameStore:
     def column(self, name: str) -> npt.NDArray[Any]:
         """Value `name` of every record: float with NaN, int with -1, or str with '' where it is unknown.
 
+        A reading of an instrument is asked for as `instruments.lamp.power`.
         Raises BadInput for a name that is none of a number or a word.
         """
+        stored = {"index": self._ledger.indices, "nbytes": self._ledger.sizes, "crc32c": self._ledger.checksums}
+        if name in stored:
+            return stored[name]
         if name not in self._columns:
-            self._columns[name] = _column(name, self._ledger)
+            # To read through the ledger is what costs: what is usually asked for next is taken along.
+            names = [name, *(other for other in self._usual() if other not in self._columns and other != name)]
+            self._columns |= dict(zip(names, _columns(names, self._ledger), strict=True))
         return self._columns[name]
 
     def select(
@@ -173,6 +184,10 @@ class FrameStore:
 
         return zarr.open_array(f"{self.where}/{GROUP}/{ARRAY}", mode="r")
 
+    def _usual(self) -> tuple[str, ...]:
+        readings = self._ledger.values(0).get("instruments", {}) if len(self) else {}
+        return (*_USUAL, *(f"instruments.{name}" for name in readings))
+
     @cached_property
     def _columns(self) -> dict[str, npt.NDArray[Any]]:
         return {}
@@ -223,22 +238,32 @@ class _Records(Sequence[FrameRecord]):
 
 
 _STORAGE = ("index", "nbytes", "crc32c")
+_USUAL = (
+    "kind", "sample_id", "label", "label_name", "split", "repeat", "rung", "privacy", "exposure_s", "gain_db",
+    "black_level_dn", "saturation_dn", "saturated_fraction", "unix_time_s",
+)  # fmt: skip
 
 
-def _column(name: str, ledger: Ledger) -> npt.NDArray[Any]:
-    """A reading of an instrument is asked for as `instruments.lamp.power`."""
+def _columns(names: Sequence[str], ledger: Ledger) -> list[npt.NDArray[Any]]:
+    heads = [name.partition(".") for name in names]
+    for name, (head, _, _) in zip(names, heads, strict=True):
+        if head not in FrameRecord.model_fields:
+            raise BadInput(f"frames have no '{name}'; they have {', '.join(FrameRecord.model_fields)}")
+    values: list[list[Any]] = [[] for _ in names]
+    for place in range(len(ledger) if names else 0):
+        said = ledger.values(place)
+        for column, (head, _, rest) in zip(values, heads, strict=True):
+            value = said.get(head)
+            column.append((value.get(rest) if isinstance(value, dict) else None) if rest else value)
+    return [_array(name, column) for name, column in zip(names, values, strict=True)]
+
+
+def _array(name: str, values: list[Any]) -> npt.NDArray[Any]:
     head, _, rest = name.partition(".")
-    field = FrameRecord.model_fields.get(head)
-    if field is None and head not in _STORAGE:
-        raise BadInput(f"frames have no '{name}'; they have {', '.join(FrameRecord.model_fields)}")
-    values = [ledger.values(place).get(head) for place in range(len(ledger))]
-    if rest:
-        values = [value.get(rest) if isinstance(value, dict) else None for value in values]
+    text = str(FrameRecord.model_fields[head].annotation)
+    if rest or ("float" in text and "dict" not in text):
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-    text = str(None if field is None else field.annotation)
-    if "float" in text and "dict" not in text:
-        return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-    if field is None or ("int" in text and "str" not in text):
+    if "int" in text and "str" not in text:
         return np.array([-1 if value is None else value for value in values], dtype=np.int64)
     if any(isinstance(value, dict | list) for value in values):
         raise BadInput(f"'{name}' is not one value per frame; read it from `records`")

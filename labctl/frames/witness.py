@@ -14,7 +14,7 @@ from labctl.exposure import Exposure, FloatArray, Frames
 from labctl.frames.record import WitnessScore
 from labctl.frames.witness_blocks import BlockGrid
 from labctl.frames.witness_judge import BlockWitness
-from labctl.frames.witness_learning import LEAST_CALIBRATION, learn_witness
+from labctl.frames.witness_learning import LEAST_CALIBRATION, check_calibration, learn_witness
 from labctl.frames.witness_measuring import Bench, measure_dark, measure_responses, settled_exposures
 from labctl.rig import Rig
 
@@ -64,6 +64,7 @@ def measure_witness(
     progress: called with how many exposures are done, and of how many.
     Raises BadInput when there are too few scenes, no scene display, or when this rig's frames cannot tell scenes apart.
     """
+    check_calibration(len(calibration_scenes))
     grid = _grid(scene_shape, blocks)
     planned = exposures_of_witness(scene_shape, len(calibration_scenes), blocks=blocks)
     with Bench(rig, mask, exposure, first_id, rest_s, planned, progress) as bench:

@@ -55,8 +55,8 @@ class BlockGrid:
         rows, columns = self._edges()
         return _means_between(_means_between(scenes, columns, -1), rows, -2).reshape(len(scenes), -1)
 
-    def mixed_means(self, scene: FloatArray, previous: FloatArray) -> tuple[Values, Values]:
-        """(m, P) means of pictures that are old as a whole, below a row, or above it; (m,) the part that is old.
+    def mixed_means(self, scene: FloatArray, previous: FloatArray) -> Values:
+        """(m, P) means of pictures that are old as a whole, old below each of some rows, and old above each of them.
 
         scene, previous: (H, W).
         """
@@ -66,8 +66,7 @@ class BlockGrid:
         cuts = np.unique(np.round(np.linspace(0, height, CUTS + 1)).astype(np.int64)[1:-1])
         below = np.arange(height) >= cuts[:, None]
         where_old = np.concatenate([np.ones((1, height), dtype=np.bool_), below, ~below])
-        means = _means_between(np.where(where_old[..., None], old, new), edges, -2)
-        return means.reshape(len(where_old), -1), where_old.mean(axis=1)
+        return _means_between(np.where(where_old[..., None], old, new), edges, -2).reshape(len(where_old), -1)
 
     def _edges(self) -> tuple[IntArray, IntArray]:
         rows, columns = (

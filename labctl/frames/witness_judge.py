@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from labctl.durable import write_whole
 from labctl.errors import BadInput
@@ -23,8 +24,8 @@ SCALES = (0.7, 1.4)
 LEAST_SHARE = 0.02
 """Of the previous scene that makes a frame torn. Less is a display that has all but settled."""
 
-STALE_SHARE = 0.95
-"""From here on a torn frame is called stale."""
+STALE_SHARE = 0.9
+"""From here on a torn frame is called stale: little of its own scene is to be seen."""
 
 MOST_SHARE = 1.2
 """Two scenes can overlap; more of the previous than this is another scene."""
@@ -44,17 +45,25 @@ class Features:
     """The q numbers of a frame that tell scenes apart.
 
     basis: (q, n) orthonormal rows over bins in units of `sigma_dn` (n,), the noise of a frame of middling brightness.
-    blocks: (P, q) of every block at radiance 1.
+    blocks: (P, q) of every block at radiance 1. beside: variance of what frames hold beside these features, which comes
+    in where bins are left out.
     """
 
     basis: Values
     sigma_dn: Values
     blocks: Values
+    beside: float = 0.0
 
     @property
     def offset(self) -> Values:
         """(q,) of one DN more in every bin."""
         return np.asarray(self.basis @ (1 / self.sigma_dn))
+
+    def of(self, light_dn: Values, inside: npt.NDArray[np.bool_]) -> tuple[Values, Values]:
+        """(q,) of light (n,), by least squares over the bins `inside`, and the inverse (q, q) of what they see of them."""
+        basis = self.basis[:, inside]
+        inverse = np.linalg.inv(basis @ basis.T + LEAST_SEEN * np.eye(len(basis)))
+        return inverse @ (basis @ (light_dn / self.sigma_dn)[inside]), inverse
 
 
 @dataclass(frozen=True)
@@ -89,23 +98,18 @@ class BlockWitness:
         grid, limits = self.responses.grid, self.thresholds
         own, before = _grey(scene), _grey(scene if previous is None else previous)
         means = grid.means(own[None])[0]
-        mixtures, areas = grid.mixed_means(own, before)
-        seen, noise = self.observe(frame, means)
-        found = self._compare(seen, noise, means, mixtures)
+        found = self._compare(*self.observe(frame, means), means, grid.mixed_means(own, before))
         best = int(found.sigmas.argmax())
-        share = float(found.shares[best] * areas[best])
+        share = float(found.shares[best] * found.parts[best])
         mixed = bool(found.sigmas[best] > limits.sigmas and share >= LEAST_SHARE)
-        if found.mismatch <= limits.mismatch and not mixed and not _out_of(SCALES, found.scale):
-            return WitnessScore(own=found.likeness, previous_share=float(found.shares[0]), word="right")
-        word = "wrong"
-        if found.reach[0] >= limits.sigmas:
-            old = self._compare(seen, noise, mixtures[0], mixtures[:0])
+        word = "right"
+        if found.mismatch > limits.mismatch or mixed or _out_of(SCALES, found.scale):
             left = found.mismatch - float(found.sigmas[best]) ** 2
-            if old.mismatch <= limits.mismatch and not _out_of(SCALES, old.scale):
-                word, share = "stale", 1.0
-            elif left <= max(limits.mismatch, EXPLAINED * found.mismatch) and LEAST_SHARE <= share <= MOST_SHARE:
+            explained = left <= max(limits.mismatch, EXPLAINED * found.mismatch) and found.shares[best] <= MOST_SHARE
+            word = "wrong"
+            if mixed and explained and not _out_of(SCALES, float(found.scales[best])):
                 word = "stale" if share >= STALE_SHARE else "torn"
-        return WitnessScore(own=found.likeness, previous_share=share, word=word)
+        return WitnessScore(own=found.likeness, previous_share=share if mixed else float(found.shares[0]), word=word)
 
     def tells_apart(self, scene: FloatArray, previous: FloatArray) -> bool:
         """See `Witness.tells_apart`. At the reference exposure."""
@@ -119,16 +123,16 @@ class BlockWitness:
         """Features (q,) of a single frame at the reference exposure, and the (q, q) covariance of their noise.
 
         means: (P,) of its scene; brighter light is noisier. Saturated bins are left out: what only they would tell gets
-        a wide variance.
+        a wide variance. A longer exposure is taken for as noisy as the reference, where thresholds were learned.
         """
         values, inside = (found[0] for found in self.bins.values(frame))
         ratio, gain = self.responses.ratio(frame)
         light = (values - self.dark.at(float(frame.exposure_s[0]))) / (ratio * gain)
-        variance = self.noise.variance(means @ self.responses.light_dn, ratio=ratio, gain=gain)
-        basis, sigma = self.features.basis[:, inside], self.features.sigma_dn[inside]
-        inverse = np.linalg.inv(basis @ basis.T + LEAST_SEEN * np.eye(len(basis)))
-        noise = (basis * (variance[inside] / sigma**2)) @ basis.T + LEAST_SEEN * np.eye(len(basis))
-        return inverse @ (basis @ (light[inside] / sigma)), inverse @ noise @ inverse
+        variance = self.noise.variance(means @ self.responses.light_dn, ratio=min(ratio, 1.0), gain=gain)
+        seen, inverse = self.features.of(light, inside)
+        basis = self.features.basis[:, inside] / self.features.sigma_dn[inside]
+        noise = inverse @ ((basis * variance[inside]) @ basis.T) @ inverse
+        return seen, noise + self.features.beside * (inverse - np.eye(len(inverse)))
 
     def save(self, path: Path) -> None:
         """Write everything to an npz file, whole or not at all."""
@@ -143,6 +147,7 @@ class BlockWitness:
             basis=self.features.basis,
             sigma_dn=self.features.sigma_dn,
             features=self.features.blocks,
+            beside=self.features.beside,
             model_error=self.model_error,
             thresholds=(self.thresholds.mismatch, self.thresholds.sigmas, self.thresholds.false_alarms),
             told_apart=self.told_apart,
@@ -153,7 +158,7 @@ class BlockWitness:
     def load(cls, path: Path) -> BlockWitness:
         """What `save` wrote. Raises BadInput when it cannot be read."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
                 arrays: dict[str, Any] = dict(file)
             channels, rows, columns = (int(side) for side in arrays["frame_shape"])
             return cls(
@@ -161,7 +166,7 @@ class BlockWitness:
                 dark=Dark(arrays["bias_dn"], arrays["rate_dn_per_s"]),
                 noise=Noise(*map(float, arrays["noise"])),
                 bins=Bins((channels, rows, columns)),
-                features=Features(arrays["basis"], arrays["sigma_dn"], arrays["features"]),
+                features=Features(arrays["basis"], arrays["sigma_dn"], arrays["features"], float(arrays["beside"])),
                 model_error=arrays["model_error"],
                 thresholds=Thresholds(*map(float, arrays["thresholds"])),
                 told_apart=float(arrays["told_apart"]),

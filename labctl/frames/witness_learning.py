@@ -39,6 +39,9 @@ RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, np.inf)
 
 REMEDY = "use a mask that lets scenes differ, more light or a longer exposure, or capture without a witness"
 
+LEFT_OUT = 0.1
+"""Share of the bins."""
+
 OTHERS = 8
 """Other scenes that play the previous one of each calibration frame."""
 
@@ -59,14 +62,11 @@ def learn_witness(
     Both thresholds come from frames that had no part in what they are judged by, with scenes of other frames as the
     previous ones. Raises BadInput when there are too few, or when the frames cannot tell these scenes apart.
     """
-    if len(scenes) < LEAST_CALIBRATION or len(frames) != len(scenes):
-        raise BadInput(
-            f"{len(scenes)} calibration scenes and {len(frames)} frames of them are given; a witness needs "
-            f"{LEAST_CALIBRATION} of each"
-        )
+    check_calibration(len(scenes))
     grey = np.asarray(scenes[:, 0], dtype=np.float64)
     means = responses.grid.means(grey)
     features = _features(responses, noise, means)
+    features = replace(features, beside=_beside(features, bins.values(frames)[0] - dark.at(responses.exposure_s)))
     size = len(features.basis)
     witness = BlockWitness(
         responses, dark, noise, bins, features, np.zeros((size, size)), Thresholds(np.inf, np.inf, FALSE_ALARMS), 1.0
@@ -99,6 +99,12 @@ def learn_witness(
     return replace(witness, told_apart=told_apart)
 
 
+def check_calibration(count: int) -> None:
+    """Raises BadInput when so many calibration scenes are too few."""
+    if count < LEAST_CALIBRATION:
+        raise BadInput(f"{count} calibration scenes are given, a witness needs {LEAST_CALIBRATION}; use more scenes")
+
+
 def _features(responses: BlockResponses, noise: Noise, means: Values) -> Features:
     """The directions in which scenes such as these differ by more than the noise of a frame, the strongest first."""
     sigma = np.sqrt(noise.variance(means.mean(axis=0) @ responses.light_dn))
@@ -113,6 +119,18 @@ def _features(responses: BlockResponses, noise: Noise, means: Values) -> Feature
             f"frame; {REMEDY}"
         )
     return Features(basis[:kept], sigma, responses.light_dn / sigma @ basis[:kept].T)
+
+
+def _beside(features: Features, light: Values) -> float:
+    """Found out by leaving out the brightest bins of each frame (N, n), as saturation would."""
+    moved = foretold = 0.0
+    everything = np.ones(light.shape[1], dtype=np.bool_)
+    for one in light:
+        whole, _ = features.of(one, everything)
+        part, inverse = features.of(one, one < np.quantile(one, 1 - LEFT_OUT))
+        moved += float(((part - whole) ** 2).sum())
+        foretold += float(np.trace(inverse) - len(inverse))
+    return moved / max(foretold, 1e-12)
 
 
 def _observe(witness: BlockWitness, frames: Frames, means: Values) -> _Seen:
@@ -170,7 +188,7 @@ def _thresholds(witness: BlockWitness, found: _Seen, ridge: float, scenes: Value
         for index in np.flatnonzero(inside):
             own, noise = found.foretold[index] @ correction, error + found.noise[index]
             for other in rng.choice(np.delete(np.arange(len(scenes)), index), OTHERS, replace=False):
-                mixtures, _ = witness.responses.grid.mixed_means(scenes[index], scenes[other])
+                mixtures = witness.responses.grid.mixed_means(scenes[index], scenes[other])
                 compared = compare(found.seen[index], own, mixtures @ blocks, noise, witness.features.offset)
                 farthest.append(max(float(compared.sigmas.max()), 0.0))
             mismatch.append(compared.mismatch)

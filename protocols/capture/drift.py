@@ -129,8 +129,15 @@ class DriftWatch:
         """Whether there is anything to compare with."""
         return self._reference is not None
 
+    def compare(self, pixels: npt.NDArray[np.uint16]) -> Change | None:
+        """The change of a sentinel (C, h, w) if it is too much."""
+        if self._reference is None:
+            return None
+        change = change_between(self._reference, pixels, black_dn=self._black_dn, saturation_dn=self._saturation_dn)
+        return change if change.beyond(self._limit) else None
+
     def see(self, index: int, pixels: npt.NDArray[np.uint16], *, planned: bool = True) -> Change | None:
-        """Compare a sentinel (C, h, w); marks, and returns the change, if it is too much.
+        """Compare a sentinel (C, h, w) for good; marks, and returns the change, if it is too much.
 
         index: its own one, or, of one beside the plan, that of the frame before; all frames up to it are on the disk.
         The very first sentinel becomes the reference.
@@ -138,14 +145,11 @@ class DriftWatch:
         if self._reference is None:
             self.take_reference(index, pixels, planned=planned)
             return None
-        change = change_between(self._reference, pixels, black_dn=self._black_dn, saturation_dn=self._saturation_dn)
-        if not change.beyond(self._limit):
-            self._note("good", index, planned, change)
-            return None
-        if self._vouched < index:
+        change = self.compare(pixels)
+        if change is not None and self._vouched < index:
             reason = f"sentinel: {change}, beyond {self._limit:.1%}"
             self._mark(Mark(word="drift", first=self._vouched + 1, last=index, reason=reason, unix_time_s=time.time()))
-        self._note("drift", index, planned, change)
+        self._note("good" if change is None else "drift", index, planned, change)
         return change
 
     def take_reference(self, index: int, pixels: npt.NDArray[np.uint16], *, planned: bool = False) -> None:

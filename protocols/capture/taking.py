@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from labctl.durable import append_line
@@ -20,6 +22,12 @@ from protocols.capture.exposing import Exposer
 from protocols.capture.metadata import FrameNotes
 
 OnDrift = Literal["ask", "stop", "mark"]
+
+ANSWERS = ("recalibrated", "go on", "stop")
+"""To the question what shall become of a drift."""
+
+SENTINEL_ATTEMPTS = 2
+"""A drift is believed when a second frame, from displays settled anew, shows it too."""
 
 DOUBTFUL_IN_A_ROW = 5
 """One more, and it is not the odd frame that is lost: something on the bench is wrong."""
@@ -65,55 +73,55 @@ class FrameTaking:
         self._context.progress(total, total, "frames")
 
     def _take_part(self) -> None:
-        """Frames of one plan, up to the first that is doubtful, or a sentinel that drifted."""
+        """Frames of one plan, up to the first that is in doubt, or a sentinel that drifted."""
         change = None
         with contextlib.closing(self._exposer.stream(self._writer.next_index)) as frames:  # type: ignore[type-var]
             for index, scene, frame in frames:
-                score = self._judge(index, scene, frame)
-                if score is not None and score.word != "right":
+                judged = self._judge(index, scene, frame)
+                if judged.doubt is not None:
                     break
-                change = self._keep(index, scene, frame, score)
+                change = self._keep(index, scene, judged)
                 if change is not None:
                     break
             else:
                 return
-        if change is None:
-            change = self._take_again(index, scene, frame, score)
+        if judged.doubt is not None:
+            change = self._take_again(index, scene, judged)
         if change is not None:
             self._pause(index, change)
 
-    def _judge(self, index: int, scene: FloatArray, frame: Frames) -> WitnessScore | None:
-        """None where there is no witness, or nothing to be seen."""
-        if self._witness is None or self._exposer.plan.kind(index) not in ("scene", "sentinel"):
-            return None
-        return self._witness.judge(frame, scene, self._previous)
+    def _judge(self, index: int, scene: FloatArray, frame: Frames) -> _Judged:
+        """By the witness where the data was shown; a sentinel that changed may have been shown too late as well."""
+        kind = self._exposer.plan.kind(index)
+        if kind == "scene" and self._witness is not None:
+            score = self._witness.judge(frame, scene, self._previous)
+            said = f"witness: {score.word} (own {score.own:.2f}, share of the previous {score.previous_share:.2f})"
+            return _Judged(frame, score, None if score.word == "right" else said, self._attempts)
+        if kind == "sentinel" and self._drift is not None:
+            change = self._drift.compare(frame.pixels[0])
+            return _Judged(frame, None, None if change is None else f"sentinel: {change}", SENTINEL_ATTEMPTS)
+        return _Judged(frame, None, None, 1)
 
-    def _take_again(self, index: int, scene: FloatArray, frame: Frames, score: WitnessScore | None) -> Change | None:
+    def _take_again(self, index: int, scene: FloatArray, judged: _Judged) -> Change | None:
         retries: list[Retry] = []
-        while score is not None and score.word != "right" and frame.attempt + 1 < self._attempts:
-            reason = f"witness: {score.word} (own {score.own:.2f}, share of the previous {score.previous_share:.2f})"
-            retries.append(Retry(attempt=frame.attempt, reason=reason))
-            frame = self._exposer.again(index, frame.attempt + 1)
-            score = self._judge(index, scene, frame)
-        return self._keep(index, scene, frame, score, retries)
+        while judged.doubt is not None and judged.frame.attempt + 1 < judged.attempts:
+            retries.append(Retry(attempt=judged.frame.attempt, reason=judged.doubt))
+            judged = self._judge(index, scene, self._exposer.again(index, judged.frame.attempt + 1))
+        return self._keep(index, scene, judged, retries)
 
-    def _keep(
-        self,
-        index: int,
-        scene: FloatArray,
-        frame: Frames,
-        score: WitnessScore | None,
-        retries: list[Retry] | None = None,
-    ) -> Change | None:
+    def _keep(self, index: int, scene: FloatArray, judged: _Judged, retries: Sequence[Retry] = ()) -> Change | None:
         """Hand a frame to the disk, and look what it means for the capture; returns a drift that was found."""
+        frame, score = judged.frame, judged.score
         doubtful = score is not None and score.word != "right"
-        if doubtful:
-            self._doubtful_in_a_row += 1
-            if self._doubtful_in_a_row > DOUBTFUL_IN_A_ROW:
-                raise RunFailed(self._nonsense(index, score))
-        elif score is not None:
-            self._doubtful_in_a_row = 0
-        record = self._notes.record(frame, retries=retries or (), witness=score, **self._exposer.facts(index, scene))
+        if score is not None:
+            self._doubtful_in_a_row = self._doubtful_in_a_row + 1 if doubtful else 0
+        if self._doubtful_in_a_row > DOUBTFUL_IN_A_ROW:
+            raise RunFailed(
+                f"{self._doubtful_in_a_row} frames in a row, up to frame {index}, do not show their scene, at the last "
+                f"of {self._attempts} attempts each ({judged.doubt}); look whether the scene display shows what it is "
+                "given, whether anything moved, and at `labctl sync`; then `labctl resume`, or set `witness: none`"
+            )
+        record = self._notes.record(frame, retries=retries, witness=score, **self._exposer.facts(index, scene))
         self._writer.append(frame.pixels[0], record)
         self._previous = scene
         if doubtful:
@@ -142,9 +150,9 @@ class FrameTaking:
             self._mark_doubtful(start - 1, last)
         if self._drift is None:
             return
-        sentinels = [i for i in range(self._drift.judged + 1, start) if self._exposer.plan.kind(i) == "sentinel"]
-        for index in sentinels:
-            self._drift.see(index, store.frame(index))
+        for index in range(self._drift.judged + 1, start):
+            if self._exposer.plan.kind(index) == "sentinel":
+                self._drift.see(index, store.frame(index))
         if self._drift.has_reference:
             check = self._exposer.sentinel_beside(self._drift.checks)
             change = self._drift.see(start - 1, check.pixels[0], planned=False)
@@ -185,13 +193,12 @@ class FrameTaking:
         reason = f"witness: {record.witness.word}, at the last of {record.attempt + 1} attempts"
         self._writer.mark(Mark(word="doubtful", first=index, last=index, reason=reason, unix_time_s=record.unix_time_s))
 
-    def _nonsense(self, index: int, score: WitnessScore | None) -> str:
-        word = "" if score is None else f" (the last was {score.word})"
-        return (
-            f"{DOUBTFUL_IN_A_ROW + 1} frames in a row, up to frame {index}, do not show their scene{word} after "
-            f"{self._attempts} attempts each; look whether the scene display shows what it is given, whether anything "
-            "moved, and at `labctl sync`; then `labctl resume`, or set `witness: none`"
-        )
 
+@dataclass(frozen=True)
+class _Judged:
+    """A frame, what the witness found, why it may have to be taken again, and how many attempts it has in all."""
 
-ANSWERS = ("recalibrated", "go on", "stop")
+    frame: Frames
+    score: WitnessScore | None
+    doubt: str | None
+    attempts: int

@@ -10,9 +10,9 @@ import sys
 import traceback
 from collections.abc import Callable
 
-FIELDS = ("safe", "marks", "calls", "appended", "phase", "said")
+FIELDS = ("safe", "marks", "calls", "appended", "phase", "disk", "said")
 """What a life writes on the board: frames and marks that were acknowledged, calls to the system, frames handed to the
-writer, what it does just now, and how many sentences of recovery it said."""
+writer, what its capture and its disk do just now, and how many sentences of recovery it said."""
 
 LONGEST_S = 120
 """A life that hangs is ended, and said to have failed."""

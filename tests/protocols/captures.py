@@ -52,7 +52,7 @@ class Session:
     with_rig: Callable[[Rig], None] = lambda rig: None
     stop: bool = False
     mask: np.ndarray = field(default_factory=lambda: DISC)
-    changes: dict[str, Any] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
     train: dict[str, Any] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
 
@@ -62,7 +62,7 @@ class Session:
         steps = {"train": BASE["steps"]["train"] | self.train, "capture": BASE["steps"]["capture"] | self.settings}
         (self.folder / "protocol.yaml").write_text(yaml.safe_dump({**BASE, "steps": steps}, sort_keys=False))
         np.save(self.folder / "mask.npy", self.mask)
-        planned = list(prepare(self.folder / "protocol.yaml", rig=self.rig, set=self.changes))[1]
+        planned = list(prepare(self.folder / "protocol.yaml", rig=self.rig, overrides=self.overrides))[1]
         step_folder = self.folder / "step"
         step_folder.mkdir(exist_ok=True)
         with Rig(planned.setting.rig) as rig:

@@ -139,6 +139,21 @@ def test_the_clocks_of_the_parts_need_not_go_on_from_each_other(tmp_path: Path) 
     assert verify(merge([tmp_path / "a", tmp_path / "b"], tmp_path / "m")).findings == ()
 
 
+def test_the_sessions_of_a_resumed_capture_are_remembered(tmp_path: Path) -> None:
+    write_set(tmp_path / "a", 6)
+    head = header(5, set_id="b")
+
+    def resumed(index: int) -> FrameRecord:
+        return record(index + 20, host_time_s=float(index % 3), camera_time_s=float(index % 3))
+
+    for until, finish in ((3, False), (5, True)):
+        write_set(
+            tmp_path / "b", until, head=head, finish=finish, records=resumed,
+            images=lambda index: pixels(index, seed=2),
+        )  # fmt: skip
+    assert verify(merge([tmp_path / "a", tmp_path / "b"], tmp_path / "m")).findings == ()
+
+
 def test_scenes_come_along_when_every_set_keeps_them(two: tuple[FrameStore, FrameStore], tmp_path: Path) -> None:
     write_scenes(tmp_path / "a", range(6), np.stack([scene(index) for index in range(6)]))
     heard: list[str] = []
@@ -151,6 +166,22 @@ def test_scenes_come_along_when_every_set_keeps_them(two: tuple[FrameStore, Fram
     assert kept is not None
     assert np.array_equal(kept.read([2, 23]), np.stack([scene(2), scene(23)]))
     assert verify(made).ok
+
+
+def test_scenes_of_shifted_samples_stay_with_their_frames(tmp_path: Path) -> None:
+    for name, data in (("a", "data-1"), ("b", "data-2")):
+        write_set(
+            tmp_path / name, 2, head=header(2, set_id=name, data_id=data),
+            images=lambda index, name=name: pixels(index, seed=ord(name)),
+            records=lambda index, name=name: record(index + (name == "b")),
+        )  # fmt: skip
+        write_scenes(tmp_path / name, [1, 2], np.stack([scene(1), scene(2)]))
+    made = merge([tmp_path / "a", tmp_path / "b"], tmp_path / "m")
+    kept = Scenes.open(tmp_path / "m")
+    assert kept is not None
+    assert sorted(kept.sample_ids.tolist()) == [1, 2, 3, 4]
+    assert np.array_equal(kept.read(made.column("sample_id")[2:]), np.stack([scene(1), scene(2)]))
+    assert not [finding for finding in verify(made).findings if finding.severity == "error"]
 
 
 def test_a_merge_that_was_killed_goes_on_where_it_was(

@@ -63,7 +63,7 @@ def test_the_split_does_not_depend_on_the_order_of_capture(store: FrameStore, tm
     for by in ("sample", "label"):
         one, other = (split_set(s, by=by, fractions=FRACTIONS, seed=3).split_of_sample for s in (store, shuffled))
         assert one == other
-    assert split_set(store, by="sample", fractions=FRACTIONS, seed=4).split_of_sample != one
+        assert split_set(store, by=by, fractions=FRACTIONS, seed=4).split_of_sample != one
 
 
 def test_a_new_sample_moves_few_others(store: FrameStore, tmp_path: Path) -> None:

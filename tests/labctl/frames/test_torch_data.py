@@ -70,6 +70,8 @@ def test_shards_pack_and_address_give_the_same_items(store: FrameStore) -> None:
     picked = [3, 0, 2]
     first = datas[0][picked]
     assert first["sample_id"].tolist() == [109, 100, 106]
+    np.testing.assert_array_equal(first["frame"].numpy(), store.read([9, 0, 6]))
+    np.testing.assert_allclose(first["scene"][:, 0, 0, 0].numpy() * (6 * FRAMES - 1), [54, 0, 36], rtol=1e-6)
     for data in datas[1:]:
         assert len(data) == 4
         batch = data[picked]
