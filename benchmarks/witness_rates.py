@@ -37,6 +37,7 @@ CELLS = (32, 32)
 FAULTS = ("stale", "torn", "swapped", "late", "unsettled")
 CALIBRATION = {"templates": 64, "twin": 128}
 PART = 256
+DISTANCES = (0, 3, 10, 20, 40, 80, 160, math.inf)
 SHARES = (0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0)
 FIRST_IDS = {"exposure": 1 << 40, "witness": 1 << 41, "frames": 0}
 
@@ -165,9 +166,14 @@ def main() -> None:
         "",
         *_rates(schedule, told),
         "",
-        *_severity(schedule, told),
+        *_severity("share", ("torn", "late", "unsettled"), schedule, told, schedule.shares, SHARES),
+        "",
+        *_severity(
+            "distance", ("torn", "late"), schedule, told, _distances(witness, schedule, images[chosen]), DISTANCES
+        ),
         "",
         *(f"{word}: {meaning}" for word, meaning in MEANING.items()),
+        "distance: from a right frame, in standard deviations of a frame's noise; at 0 there is nothing to be seen",
     ]
     print("\n".join(lines))  # noqa: T201
 
@@ -233,21 +239,42 @@ def _rates(schedule: Schedule, told: Sequence[str]) -> list[str]:
     return lines
 
 
-def _severity(schedule: Schedule, told: Sequence[str]) -> list[str]:
-    bins = list(pairwise(SHARES))
+def _severity(
+    what: str,
+    words: Sequence[str],
+    schedule: Schedule,
+    told: Sequence[str],
+    values: npt.NDArray[np.float64],
+    edges: Sequence[float],
+) -> list[str]:
+    bins = list(pairwise(edges))
     heads = " | ".join(f"{low:g}..{high:g}" for low, high in bins)
-    lines = ["Doubted, of those with this share:", "", f"| shown | {heads} |", f"|---|{'---|' * len(bins)}"]
-    for word in ("torn", "late", "unsettled"):
+    lines = [f"Doubted, by {what}:", "", f"| shown | {heads} |", f"|---|{'---|' * len(bins)}"]
+    for word in words:
         cells = []
         for low, high in bins:
             inside = [
                 said != "right"
-                for asked, said, share in zip(schedule.words, told, schedule.shares, strict=True)
-                if asked == word and low <= share < high
+                for asked, said, value in zip(schedule.words, told, values, strict=True)
+                if asked == word and low <= value < high
             ]
             cells.append(f"{sum(inside)}/{len(inside)}")
         lines.append(f"| {word} | {' | '.join(cells)} |")
     return lines
+
+
+def _distances(witness: BlockWitness, schedule: Schedule, scenes: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """How far torn and late frames lie from right ones without noise, in standard deviations of a frame's noise."""
+    responses = witness.responses
+    light = responses.light_dn / witness.features.sigma_dn
+    found = np.zeros(len(schedule.words))
+    for index, (word, share) in enumerate(zip(schedule.words, schedule.shares, strict=True)):
+        own, old = scenes[index, 0], scenes[index - 1, 0]
+        if word == "torn":
+            share = np.arange(SCENE_PX[0])[:, None] >= SCENE_PX[0] * (1 - share)
+        if word in ("torn", "late"):
+            found[index] = np.linalg.norm(responses.grid.means((share * (old - own))[None]) @ light)
+    return found
 
 
 def wilson(hits: int, count: int) -> tuple[float, float]:

@@ -6,11 +6,13 @@ ratios: the writer of labctl against a raw sequential write of the same pixels w
 HDF5 (a chunk per frame, flush and fsync per block) and against one TIFF per frame; 12-bit noise as uint16. Every round
 runs all of them one after the other, every second round backwards: a disk that is shared or cached may change its speed
 by a factor of two, the ratio of two neighbours does not. What is said is the median over the rounds, and the range.
-flat: processor time and memory for every tenth of a long set of small frames; how long resuming and opening it take.
+What syncs nothing is held against what syncs nothing: `raw, no fsync` against `labctl, sync: never`.
+flat: processor time and memory for every tenth of a long set of small frames, and of a plain file of the same bytes;
+how long resuming and opening the set take.
 camera: a camera at a fixed rate hands over large frames; how long that holds it up.
 slow: the same with a disk that is slower than the camera (its fsync is made to wait): it must be said, nothing dropped.
 
-Needs up to 14 GB in `--folder` and removes them. Uses one process; h5py and tifffile are needed for `ratios`.
+Needs up to 14 GB in `--folder` and removes them; h5py and tifffile are needed for `ratios`.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ POOL_BYTES = 128 * 2**20
 
 LONG_SET = 100_000
 CAMERA_HZ = (25.0, 50.0, 100.0)
-CAMERA_S = 20.0
+CAMERA_S = 10.0
 SLOW_MB_S = 20.0
 
 
@@ -195,34 +197,56 @@ def measured(folder: Path, pool: Sequence[Pixels], name: str, mib: int) -> Rate:
 def flat(folder: Path, chosen: argparse.Namespace) -> None:
     """A long set of small frames, and what comes after it; each in a process of its own, so that memory is its own."""
     try:
-        for did in (long_set, resume_long_set, open_long_set):
+        for did in (long_raw, long_set, resume_long_set, open_long_set):
             say("\n" + "\n".join(apart(did, folder)))
     finally:
         shutil.rmtree(folder / "set", ignore_errors=True)
 
 
-def long_set(folder: Path) -> list[str]:
-    """Write it, and say what every tenth took."""
+def long_raw(folder: Path) -> list[str]:
+    """The same bytes into a plain file: what the system takes for itself."""
     pool = noise(SMALL)
-    header = SetHeader.new("benchmark", SMALL)
-    lines = [f"{'':16}{'':10}{'CPU, ms per frame':>20}", f"{'frames':>16}{'frames/s':>10}{'program':>10}{'system':>10}"]
-    lines[1] += f"{'memory MiB':>12}{'ledger MiB':>12}"
-    stops = [1_000, *range(LONG_SET // 10, LONG_SET + 1, LONG_SET // 10)]
-    with FrameWriter(folder / "set", header) as writer:
-        for first, stop in itertools.pairwise([0, *stops]):
-            began, before = time.perf_counter(), os.times()
+    block = frames_per_block(pool[0])
+    number = os.open(folder / "frames.raw", os.O_WRONLY | os.O_CREAT)
+
+    def write(first: int, stop: int) -> None:
+        for frame in range(first, stop):
+            os.write(number, pool[frame % len(pool)])
+            if (frame + 1) % block == 0 or frame + 1 == stop:
+                os.fsync(number)
+
+    lines = ["raw, one fsync per block", TENTH_HEAD, *in_tenths(write)]
+    os.close(number)
+    (folder / "frames.raw").unlink()
+    return lines
+
+
+def long_set(folder: Path) -> list[str]:
+    """A set, and its ledger in MiB at the end."""
+    pool = noise(SMALL)
+    with FrameWriter(folder / "set", SetHeader.new("benchmark", SMALL)) as writer:
+
+        def write(first: int, stop: int) -> None:
             for number in range(first, stop):
                 writer.append(pool[number % len(pool)], record(number))
             writer.flush()
-            took, after = time.perf_counter() - began, os.times()
-            program = 1e3 * (after.user - before.user) / (stop - first)
-            system = 1e3 * (after.system - before.system) / (stop - first)
-            ledger = (folder / "set" / "ledger.jsonl").stat().st_size
-            lines.append(
-                f"{first:7d}..{stop:<7d}{(stop - first) / took:10.0f}{program:10.3f}{system:10.3f}"
-                f"{memory_mib():12.0f}{ledger / 2**20:12.1f}"
-            )
-    return lines
+
+        lines = ["labctl", TENTH_HEAD, *in_tenths(write)]
+    ledger = (folder / "set" / "ledger.jsonl").stat().st_size
+    return [*lines, f"ledger: {ledger / LONG_SET:.0f} bytes per frame"]
+
+
+def in_tenths(write: Callable[[int, int], None]) -> Iterator[str]:
+    """`write(first, stop)` of a long set, part by part, and what each part took."""
+    for first, stop in itertools.pairwise([0, 1_000, *range(LONG_SET // 10, LONG_SET + 1, LONG_SET // 10)]):
+        began, before = time.perf_counter(), os.times()
+        write(first, stop)
+        took, after, frames = time.perf_counter() - began, os.times(), stop - first
+        program, system = (1e3 * (getattr(after, who) - getattr(before, who)) / frames for who in ("user", "system"))
+        yield f"{first:7d}..{stop:<7d}{frames / took:10.0f}{program:14.3f}{system:14.3f}{memory_mib():12.0f}"
+
+
+TENTH_HEAD = f"{'frames':>16}{'frames/s':>10}{'program ms':>14}{'system ms':>14}{'memory MiB':>12}   (CPU per frame)"
 
 
 def resume_long_set(folder: Path) -> list[str]:

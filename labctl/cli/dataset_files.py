@@ -60,7 +60,7 @@ def view(
     places = store.select(kind=kind, split=split, splitting=splitting, label=label, marked=True if marked else None)
     if not len(places):
         raise BadInput(f"{store.where} has no frame that was asked for; see `labctl dataset info`")
-    ground_truth = Scenes.open(store.where) if scenes else None
+    ground_truth = Scenes.open(store.where, **store.source.options) if scenes else None
     if scenes and ground_truth is None:
         raise BadInput(f"{store.where} keeps no scenes; leave --scenes out")
     splits = store.splits(splitting)

@@ -26,7 +26,7 @@ from labctl.frames.layout import HEADER, LEDGER, MARKS, SPLITS, is_set
 from labctl.frames.record import Privacy
 from labctl.frames.samples import Choice, Samples, Treatment, class_names_of, label_numbers
 from labctl.frames.source import Source, open_source
-from labctl.frames.store import FrameStore, _split_number
+from labctl.frames.store import FrameStore, split_number
 from labctl.frozen import Frozen
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ class Pack:
         if label is not None:
             wanted &= self.label_names == label
         if split is not None:
-            wanted &= self.splits == _split_number(split)
+            wanted &= self.splits == split_number(split)
         return np.flatnonzero(wanted)
 
     def fill(self, frames: npt.NDArray[Any], rows: Sequence[int] | IntArray) -> None:

@@ -47,7 +47,7 @@ def recover(folder: SetFolder, header: SetHeader) -> tuple[Ledger, Recovery]:
     if len(ledger) < promised:
         ends = f"the ledger ends at frame {len(ledger) - 1}" if len(ledger) else "the ledger is empty"
         problems.append(f"{ends}, but {promised} frames were acknowledged")
-    kept = len(ledger) if finished else _good_frames(folder, header, ledger, max(0, soft))
+    kept = len(ledger) if finished or problems else _good_frames(folder, header, ledger, max(0, soft))
     if kept < len(ledger) and header.sync == "block":
         problems.append(f"frame {kept} is acknowledged, but it is not on the disk as it was written")
     lines_lost = SOFT_SHARDS["never"] if header.sync == "never" else 0
@@ -115,7 +115,7 @@ def _problems(folder: SetFolder, header: SetHeader, sizes: npt.NDArray[np.int64]
         own = sizes[number * per_shard : (number + 1) * per_shard]
         wanted, shard, spool = int(own.sum()), folder.shard(number), folder.spool(number)
         last = number * per_shard + len(own) - 1
-        frames = f"frames {number * per_shard} to {last}"
+        frames = f"frames {number * per_shard} to {last}" if len(own) > 1 else f"frame {last}"
         if shard.exists():
             wanted += index_bytes(per_shard)
             found = shard.stat().st_size
@@ -124,7 +124,7 @@ def _problems(folder: SetFolder, header: SetHeader, sizes: npt.NDArray[np.int64]
             elif found != wanted:
                 problems.append((number, f"{shard.name} has {found} bytes, {wanted} are needed for {frames}"))
         elif not spool.exists():
-            problems.append((number, f"{frames} are in the ledger, but {shard.name} is missing"))
+            problems.append((number, f"{shard.name} is missing, and with it {frames}"))
         elif spool.stat().st_size < wanted:
             problems.append(
                 (number, f"{spool.name} has {spool.stat().st_size} bytes, {wanted} are needed for {frames}")
@@ -144,8 +144,8 @@ def _refuse(folder: SetFolder, problems: list[str]) -> None:
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise RunFailed(
-            f"{folder.path}: {problems[0]}{more}, which no crash of the writer explains; nothing was changed; look at "
-            f"`labctl dataset verify {folder.path}`, and restore the set from a copy or capture into another folder"
+            f"{folder.path} is damaged: {problems[0]}{more}; no crash of a writer leaves that, so nothing was changed; "
+            f"see `labctl dataset verify {folder.path}`, then restore it from a copy, or capture into another folder"
         )
 
 

@@ -44,7 +44,7 @@ def encode_frame(pixels: npt.NDArray[np.uint16], header: SetHeader) -> tuple[Chu
     return data, crc32c(data)
 
 
-def decode_frame(chunk: bytes, header: SetHeader) -> npt.NDArray[np.uint16]:
+def decode_frame(chunk: Chunk, header: SetHeader) -> npt.NDArray[np.uint16]:
     """(C, h, w) DN of a chunk without its checksum. Raises RunFailed when it is no frame of this set."""
     data: Any = chunk
     if header.compression == "zstd":

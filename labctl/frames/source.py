@@ -14,6 +14,9 @@ class Source(Protocol):
 
     where: str
 
+    options: dict[str, Any]
+    """What it takes to reach it, beside the address."""
+
     def read(self, name: str) -> bytes | None:
         """A whole file."""
 
@@ -27,6 +30,7 @@ class FolderSource:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.where = str(path)
+        self.options: dict[str, Any] = {}
         self._open: dict[str, int] = {}
 
     def read(self, name: str) -> bytes | None:
@@ -61,7 +65,7 @@ class FolderSource:
             os.close(number)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "where": self.where, "_open": {}}
+        return {"path": self.path, "where": self.where, "options": {}, "_open": {}}
 
 
 _MOST_OPEN = 64
@@ -72,7 +76,7 @@ class AddressSource:
 
     def __init__(self, address: str, **options: Any) -> None:
         self.where = address.rstrip("/")
-        self._options = options
+        self.options = options
         self._connect()
 
     def read(self, name: str) -> bytes | None:
@@ -95,12 +99,12 @@ class AddressSource:
         from fsspec.core import url_to_fs
 
         try:
-            self._files, self._root = url_to_fs(self.where, **self._options)
+            self._files, self._root = url_to_fs(self.where, **self.options)
         except (ImportError, ValueError) as error:
             raise BadInput(f"{self.where} cannot be reached: {error}") from error
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"where": self.where, "_options": self._options}
+        return {"where": self.where, "options": self.options}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

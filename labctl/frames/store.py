@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,8 @@ from labctl.frames.source import FolderSource, Source, open_source
 
 if TYPE_CHECKING:
     import zarr
+
+    from labctl.frames.torch_data import FrameDataset
 
 IntArray = npt.NDArray[np.int64]
 
@@ -129,7 +131,7 @@ class FrameStore:
         if marked is not None:
             wanted &= self.marked == marked
         if split is not None:
-            wanted &= self.splits(splitting) == _split_number(split)
+            wanted &= self.splits(splitting) == split_number(split)
         return np.flatnonzero(wanted)
 
     def splits(self, splitting: str | None = None) -> IntArray:
@@ -156,7 +158,7 @@ class FrameStore:
             raise BadInput(f"frame {place} of {self.where} is asked for; it has 0 to {len(self) - 1}")
         index, size = int(self._ledger.indices[place]), int(self._ledger.sizes[place])
         data = self._stored(index, size)
-        chunk, end = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
+        chunk, end = np.frombuffer(data, dtype=np.uint8)[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
         checksum = int(self._ledger.checksums[place])
         if len(data) != size or end != checksum_bytes(checksum) or crc32c(chunk) != checksum:
             raise RunFailed(
@@ -177,6 +179,30 @@ class FrameStore:
             raise RunFailed(f"{self.where}: {self.problems[0]}; see `labctl dataset verify {self.where}`")
         if planned is not None and len(self) != planned:
             raise RunFailed(f"{self.where}: {len(self)} of {planned} frames captured; `labctl resume` the run first")
+
+    def dataset(
+        self,
+        *,
+        kind: Kind | None = "scene",
+        split: int | str | None = None,
+        splitting: str | None = None,
+        label: str | None = None,
+        marked: bool | None = False,
+        dark: bool = False,
+        background: bool = False,
+        flat: str | Path | None = None,
+        rungs: Literal["merge", "separate"] = "merge",
+        average: bool = False,
+        class_names: Sequence[str] | None = None,
+        scenes: bool = False,
+    ) -> FrameDataset:
+        """Samples for PyTorch; see `labctl.frames.torch_data`, which also has a loader of many processes."""
+        from labctl.frames.torch_data import frame_dataset
+
+        return frame_dataset(
+            self, kind=kind, split=split, splitting=splitting, label=label, marked=marked, dark=dark,
+            background=background, flat=flat, rungs=rungs, average=average, class_names=class_names, scenes=scenes,
+        )  # fmt: skip
 
     def zarr(self) -> zarr.Array[Any]:
         """The array of all complete shards, as the zarr library sees it, for analysis."""
@@ -270,7 +296,8 @@ def _array(name: str, values: list[Any]) -> npt.NDArray[Any]:
     return np.array(["" if value is None else value for value in values], dtype=object).astype(str)
 
 
-def _split_number(split: int | str) -> int:
+def split_number(split: int | str) -> int:
+    """0 train, 1 val, 2 test. Raises BadInput for any other."""
     names = {"train": 0, "val": 1, "test": 2, 0: 0, 1: 1, 2: 2}
     if split not in names:
         raise BadInput(f"split {split!r} does not exist; use train (0), val (1) or test (2)")

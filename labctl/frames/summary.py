@@ -47,7 +47,7 @@ def summarize(store: FrameStore) -> dict[str, Any]:
         ) from error
     head = store.header
     folder = store.source.path if isinstance(store.source, FolderSource) else None
-    scenes = Scenes.open(store.where)
+    scenes = Scenes.open(store.where, **store.source.options)
     channels, rows, columns = head.frame_shape
     return {
         "where": store.where,

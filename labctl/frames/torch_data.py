@@ -17,7 +17,6 @@ from labctl.errors import BadInput
 from labctl.frames.record import Kind
 from labctl.frames.samples import Choice, IntArray, Rows, Samples, Treatment, class_names_of, label_numbers
 from labctl.frames.scenes import Scenes
-from labctl.frames.source import AddressSource
 from labctl.frames.store import FrameStore
 
 Item = dict[str, torch.Tensor]
@@ -67,10 +66,10 @@ class FrameDataset(Dataset[Item]):
 
     def _batch(self, numbers: Sequence[int]) -> Item:
         picked = np.asarray(numbers, dtype=np.int64)
-        frames = torch.empty((len(picked), *self.frame_shape), dtype=torch.float32)
-        self._source.fill(frames.numpy(), self._rows[picked])
+        frames = np.empty((len(picked), *self.frame_shape), dtype=np.float32)  # numpy asks for huge pages, torch not
+        self._source.fill(frames, self._rows[picked])
         batch = {
-            "frame": frames,
+            "frame": torch.from_numpy(frames),
             "label": torch.from_numpy(self.labels[picked]),
             "sample_id": torch.from_numpy(self.sample_ids[picked]),
         }
@@ -107,8 +106,7 @@ def frame_dataset(
     )
     samples = Samples(store, choice, treatment)
     classes = class_names_of(store, samples.label_names) if class_names is None else tuple(class_names)
-    options = store.source._options if isinstance(store.source, AddressSource) else {}
-    kept = kept_scenes(store.where, **options) if scenes else None
+    kept = kept_scenes(store.where, **store.source.options) if scenes else None
     return FrameDataset(samples, np.arange(len(samples)), class_names=classes, scenes=kept, where=store.where)
 
 

@@ -65,7 +65,7 @@ def _split_findings(store: FrameStore, sweep: Sweep) -> list[Finding]:
 def _scene_findings(store: FrameStore, sweep: Sweep, quick: bool) -> list[Finding]:
     """Ground truth, where it is kept, must be that of the frames: one picture is in memory at a time."""
     try:
-        scenes = Scenes.open(store.where)
+        scenes = Scenes.open(store.where, **store.source.options)
     except RunFailed as refused:
         return [error("scenes", str(refused))]
     if scenes is None:

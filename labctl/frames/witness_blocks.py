@@ -21,6 +21,9 @@ Values = npt.NDArray[np.float64]
 CUTS = 32
 """Rows of the scene at which a torn frame may change from new to old; in between, the nearest will do."""
 
+LINEAR = 0.95
+"""Share of saturation up to which pixels are believed: a full well with read noise stands just below it."""
+
 BIN_SIDE = 48
 """Larger frames are binned to at most so many values along a side: neither time nor memory grows with the sensor."""
 
@@ -85,13 +88,13 @@ class Bins:
         self._edges = tuple(np.append(np.arange(0, side, step), side) for side in frame_shape[1:])
 
     def values(self, frames: Frames) -> tuple[Values, npt.NDArray[np.bool_]]:
-        """(N, n) means in DN, and where no pixel of a bin is saturated."""
+        """(N, n) means in DN, and where no pixel of a bin is nearly saturated."""
         if frames.pixels.shape[1:] != self.frame_shape:
             raise BadInput(
                 f"a frame has shape {frames.pixels.shape[1:]}, this witness knows frames of {self.frame_shape}; "
                 "measure it anew for another region of the sensor"
             )
-        return self.means(frames.pixels), self.means(frames.pixels >= frames.saturation_dn) == 0
+        return self.means(frames.pixels), self.means(frames.pixels >= LINEAR * frames.saturation_dn) == 0
 
     def means(self, pixels: npt.NDArray[Any]) -> Values:
         """(N, n) means of (N, C, h, w)."""

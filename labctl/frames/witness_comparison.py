@@ -23,6 +23,9 @@ class Comparison:
     scale: float
     """Brightness of the frame over that of the prediction; nan where the prediction is black."""
 
+    scale_error: float
+    """Standard deviation of all brightnesses."""
+
     mismatch: float
     """Squared distance from the prediction at the best scale and offset, in standard deviations of a frame."""
 
@@ -71,6 +74,7 @@ def compare(frame: Values, own: Values, mixtures: Values, covariance: Values, of
     return Comparison(
         likeness=float(frame @ along_own) / max(float(np.linalg.norm(frame)), 1e-12),
         scale=scale,
+        scale_error=1 / length if lit else float("nan"),
         mismatch=float(rest @ rest),
         reach=reach,
         sigmas=along * reach,

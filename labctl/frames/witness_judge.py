@@ -36,8 +36,8 @@ EXPLAINED = 0.1
 LEAST_SEEN = 1e-6
 """Share of a feature that saturation leaves, below which the feature says nothing."""
 
-SURE_SIGMAS = 2.0
-"""A scene counts as told apart when its distance from another exceeds the threshold by so much."""
+SURE_SIGMAS = 3.0
+"""Scenes count as told apart when their distance exceeds the threshold by so much."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ class Features:
         return np.asarray(self.basis @ (1 / self.sigma_dn))
 
     def of(self, light_dn: Values, inside: npt.NDArray[np.bool_]) -> tuple[Values, Values]:
-        """(q,) of light (n,), by least squares over the bins `inside`, and the inverse (q, q) of what they see of them."""
+        """(q,) of light (n,) by least squares over the bins `inside`, and the inverse (q, q) of what these bins see."""
         basis = self.basis[:, inside]
-        inverse = np.linalg.inv(basis @ basis.T + LEAST_SEEN * np.eye(len(basis)))
+        inverse: Values = np.linalg.inv(basis @ basis.T + LEAST_SEEN * np.eye(len(basis))).astype(np.float64)
         return inverse @ (basis @ (light_dn / self.sigma_dn)[inside]), inverse
 
 
@@ -102,12 +102,13 @@ class BlockWitness:
         best = int(found.sigmas.argmax())
         share = float(found.shares[best] * found.parts[best])
         mixed = bool(found.sigmas[best] > limits.sigmas and share >= LEAST_SHARE)
+        slack = limits.sigmas * found.scale_error
         word = "right"
-        if found.mismatch > limits.mismatch or mixed or _out_of(SCALES, found.scale):
+        if found.mismatch > limits.mismatch or mixed or not _is_bright(found.scale, slack):
             left = found.mismatch - float(found.sigmas[best]) ** 2
             explained = left <= max(limits.mismatch, EXPLAINED * found.mismatch) and found.shares[best] <= MOST_SHARE
             word = "wrong"
-            if mixed and explained and not _out_of(SCALES, float(found.scales[best])):
+            if mixed and explained and _is_bright(float(found.scales[best]), slack):
                 word = "stale" if share >= STALE_SHARE else "torn"
         return WitnessScore(own=found.likeness, previous_share=share if mixed else float(found.shares[0]), word=word)
 
@@ -187,5 +188,6 @@ def _grey(scene: FloatArray) -> Values:
     return np.asarray(scene[0], dtype=np.float64)
 
 
-def _out_of(limits: tuple[float, float], scale: float) -> bool:
-    return not (np.isnan(scale) or limits[0] <= scale <= limits[1])
+def _is_bright(scale: float, slack: float) -> bool:
+    """Whether a brightness lies in `SCALES` but for `slack`; one of which nothing is known does."""
+    return not (scale + slack < SCALES[0] or scale - slack > SCALES[1])

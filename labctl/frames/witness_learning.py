@@ -42,7 +42,7 @@ REMEDY = "use a mask that lets scenes differ, more light or a longer exposure, o
 LEFT_OUT = 0.1
 """Share of the bins."""
 
-OTHERS = 8
+OTHERS = 5
 """Other scenes that play the previous one of each calibration frame."""
 
 

@@ -384,7 +384,8 @@ class FrameWriter:
             if self.acknowledged > self.recovery.kept:
                 self._note(closed=self.acknowledged)
         except OSError as error:  # what is acknowledged is safe without these words
-            log.warning("%s", refusal(self.folder.path, error))
+            if self._error is None:
+                log.warning("%s", refusal(self.folder.path, error))
         finally:
             self._lock.release()
 

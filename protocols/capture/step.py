@@ -42,6 +42,9 @@ EXPOSURE_FILE = "exposure.json"
 LINE_BYTES = 1200
 """Of the ledger, for each frame."""
 
+WITNESS_EXPOSURES = 150
+"""About so many, each with displays well settled."""
+
 Count = Annotated[int, Ge(0)] | Literal["all"]
 Every = Annotated[int, Ge(0), Le(1_000_000)]
 """Scene frames between two; 0: none."""
@@ -169,17 +172,18 @@ class Capture(Step):
         plan = self._plan(scenes_of(setting.protocol))
         frames, shape = len(plan), setting.rig.twin.frame_shape(cells, scene_px)
         scenes = len(np.unique(plan.rows[plan.rows >= 0])) if self.keep_scenes else 0
-        slowest = 0.0 if setting.rig.simulated else 0.1
+        slowest, settled = (0.0, 0.0) if setting.rig.simulated else (0.1, 0.35)
+        proved = self.witness != "none"
         exposures_s = 0.0 if self.exposure_s == "auto" else self.exposure_s * float(np.mean(self.ladder))
         return Estimate(
-            seconds=1 + frames * (0.002 + slowest + exposures_s),
+            seconds=1 + frames * (0.004 + slowest + exposures_s) + proved * (2 + WITNESS_EXPOSURES * settled),
             frames=frames,
             disk_bytes=frames * (2 * shape[0] * shape[1] + LINE_BYTES) + scenes * 4 * scene_px[0] * scene_px[1],
             moves=(
                 "shows the mask on the SLM",
                 f"plays {frames} scenes",
                 f"triggers {frames} exposures and a few pilots",
-                *(["shows single blocks of the scene first, about 150 exposures"] if self.witness != "none" else []),
+                *([f"takes about {WITNESS_EXPOSURES} exposures for the witness first"] if proved else []),
             ),
         )
 

@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from labctl.errors import LabctlError
 from labctl.frames.header import Sync
 from labctl.frames.marks import Mark
 from labctl.frames.store import FrameStore
@@ -95,6 +96,7 @@ class Bench:
         self.board = Board()
         self.root = self.folder / "disk"
         self.disk = Disk(self.root, self.folder / "notes")
+        self.set = self.root / "runs" / "set"
         self.safe = self.marks = 0
 
     def live(self, fault: Fault, last: int, rng: random.Random) -> bool:
@@ -103,14 +105,14 @@ class Bench:
         def work() -> None:
             with self.disk.watching():
                 count_calls(self.board, last, rng)
-                capture(self.root / "set", self.board, self.sync)
+                capture(self.set, self.board, self.sync)
 
         self.board.clear()
         died = ended(begin(work))
         if self.sync == "block" or fault == "kill":
             self.safe = max(self.safe, self.board["safe"])
         self.marks += self.board["marks"]
-        if died and fault != "kill":
+        if died and fault != "kill" and rng.random() < 0.8:  # else it is only killed, and its power may go later
             self.disk.cut(fault, rng)
         return died
 
@@ -125,9 +127,9 @@ class Bench:
         for call in (last, second, NEVER):
             try:
                 finished = not self.live(fault, call, rng)
-            except RuntimeError as error:
-                return str(error)
-            problem = self.look(finished)
+                problem = self.look(finished)
+            except (RuntimeError, LabctlError) as error:
+                problem = str(error)
             if problem:
                 return f"{problem} (died at call {last}, then {second})"
             if finished:
@@ -136,7 +138,7 @@ class Bench:
 
     def look(self, finished: bool) -> str:
         """What is wrong with the set as it lies there."""
-        folder = self.root / "set"
+        folder = self.set
         if not (folder / "header.json").exists():
             return "the set is gone" if self.safe else ""
         store = FrameStore.open(folder)

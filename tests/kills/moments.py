@@ -23,10 +23,10 @@ PHASES = (
     "finishing",
     "after finishing",
 )
-"""What a life does, in the order in which it comes. Two threads work at once: that of the disk counts, if it is busy."""
+"""What a life does, in this order. Two threads work at once: that of the disk counts when it is busy."""
 
 DISK_PHASES = ("pixels being synced", "lines being written", "shard being made")
-LATEST_S = 0.02
+LATEST_S = 0.01
 """A moment comes up to so long after what it waits for."""
 
 
@@ -83,15 +83,14 @@ def next_moment(rng: random.Random, *, frames: int, safe: int, kills_left: int, 
     """Mostly after a random number of frames, so that all kills fall into the capture; else in a random phase."""
     share = max(1.0, (frames - safe) / max(1, kills_left))
     kind = rng.random()
-    if kills_left <= max(2, kills_left // 20) or (safe >= frames and kind < 0.8):
+    if safe + share >= frames and kind < 0.8:
         return _later(rng, lambda board: board["phase"] >= PHASES.index("finishing") + 1)
     if kind < 0.12:
         until = time.monotonic() + rng.uniform(0, 1.2 * startup_s)
         return lambda board: time.monotonic() >= until
     if kind < 0.30:
-        wanted = rng.choice(("opening the set", "recovery", *DISK_PHASES))
-        number, wait = PHASES.index(wanted) + 1, rng.randrange(1, 3)
-        return _seen(number, wait)
+        number = PHASES.index(rng.choice(("opening the set", "recovery", *DISK_PHASES))) + 1
+        return _seen(number, rng.randrange(1, 3), until=safe + 3 * share)
     target = safe + rng.uniform(0, 2 * share)
     return _later(rng, lambda board: board["appended"] > target)
 
@@ -108,14 +107,14 @@ def _later(rng: random.Random, begun: Moment) -> Moment:
     return come
 
 
-def _seen(number: int, times: int) -> Moment:
-    """When a phase has begun so many times."""
+def _seen(number: int, times: int, *, until: float) -> Moment:
+    """When a phase has begun so many times, or frame `until` was captured before."""
     seen, inside = [0], [False]
 
     def come(board: Board) -> bool:
         now = number in (board["disk"], board["phase"])
         seen[0] += now and not inside[0]
         inside[0] = now
-        return seen[0] >= times
+        return seen[0] >= times or board["appended"] > until
 
     return come

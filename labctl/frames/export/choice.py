@@ -147,7 +147,7 @@ def _shows_nobody(store: FrameStore) -> npt.NDArray[np.bool_]:
 
 
 def _scenes(store: FrameStore) -> Scenes:
-    scenes = Scenes.open(store.where)
+    scenes = Scenes.open(store.where, **store.source.options)
     if scenes is None:
         raise BadInput(f"{store.where} keeps no scenes; leave --scenes out")
     return scenes

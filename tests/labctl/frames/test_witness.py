@@ -28,7 +28,7 @@ from sim.designs.masks import Disc
 SCENE_PX = (63, 63)
 EXPOSURE = Exposure(exposure_s=0.015, roi=(32, 32))
 MASK = Disc(type="disc").build((32, 32), 0).mask().numpy()
-CALIBRATION = 48
+CALIBRATION = 40
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Trial:
 @pytest.fixture(scope="module")
 def digits() -> np.ndarray:
     images = np.asarray(Digits(type="digits").load(SCENE_PX).images)
-    return images[np.random.default_rng(0).permutation(len(images))[:200]]
+    return images[np.random.default_rng(0).permutation(len(images))[:84]]
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +94,10 @@ def test_a_frame_of_a_third_scene_is_never_right(trial: Trial) -> None:
     assert words.count("wrong") > 0.9 * len(words)
 
 
-@pytest.mark.parametrize("row", [25, 31, 37])
+@pytest.mark.parametrize("row", [25, 37])
 def test_a_frame_torn_across_is_noticed_and_its_share_measured(trial: Trial, row: int) -> None:
     """The camera sees the middle 40 rows or so through this mask."""
-    own, previous = trial.scenes[1:31], trial.scenes[:30]
+    own, previous = trial.scenes[1:21], trial.scenes[:20]
     frames = trial.frames(torn(own, previous, row))
     scores = [trial.witness.judge(*one) for one in zip(frames, own, previous, strict=True)]
     assert sum(score.word == "right" for score in scores) <= 1
@@ -110,7 +110,7 @@ def test_a_frame_torn_across_is_noticed_and_its_share_measured(trial: Trial, row
 def test_a_picture_that_changes_during_the_exposure_is_noticed_and_its_share_measured(
     trial: Trial, share: float
 ) -> None:
-    own, previous = trial.scenes[1:31], trial.scenes[:30]
+    own, previous = trial.scenes[1:21], trial.scenes[:20]
     frames = trial.frames((1 - share) * own + share * previous)
     scores = [trial.witness.judge(*one) for one in zip(frames, own, previous, strict=True)]
     assert {score.word for score in scores} == {"torn"}
@@ -118,7 +118,7 @@ def test_a_picture_that_changes_during_the_exposure_is_noticed_and_its_share_mea
 
 
 def test_a_trace_of_the_previous_scene_is_no_fault(trial: Trial) -> None:
-    own, previous = trial.scenes[1:31], trial.scenes[:30]
+    own, previous = trial.scenes[1:21], trial.scenes[:20]
     assert set(trial.words(0.995 * own + 0.005 * previous, own, previous)) == {"right"}
 
 
@@ -132,15 +132,15 @@ def test_scenes_that_are_alike_are_right_and_said_to_be_alike(trial: Trial) -> N
 
 
 def test_a_lamp_that_drifts_is_no_fault_and_one_that_fails_is(trial: Trial) -> None:
-    own, previous = trial.scenes[1:31], trial.scenes[:30]
+    own, previous = trial.scenes[1:21], trial.scenes[:20]
     assert set(trial.words(0.85 * own, own, previous)) == {"right"}
     dark = trial.words(np.zeros_like(own), own, previous)
     assert set(dark) == {"wrong"}
 
 
 def test_other_exposures_of_a_ladder_are_judged_by_the_same_witness(trial: Trial) -> None:
-    own, previous = trial.scenes[1:31], trial.scenes[:30]
-    for rung, saturated in ((0.25, 0.0), (4.0, 0.02)):
+    own, previous = trial.scenes[1:21], trial.scenes[:20]
+    for rung, saturated in ((0.25, 0.0), (2.0, 0.1)):
         exposure = EXPOSURE.model_copy(update={"exposure_s": rung * EXPOSURE.exposure_s})
         frames = trial.frames(own, exposure)
         assert frames.saturated_fraction.mean() >= saturated
@@ -154,7 +154,7 @@ def test_a_witness_read_back_says_the_same(trial: Trial, tmp_path: Path) -> None
     path = tmp_path / "witness.npz"
     trial.witness.save(path)
     again = load_witness(path)
-    own, previous = trial.scenes[1:21], trial.scenes[:20]
+    own, previous = trial.scenes[1:6], trial.scenes[:5]
     for frame, now, before in zip(trial.frames(torn(own, previous, 40)), own, previous, strict=True):
         assert again.judge(frame, now, before) == trial.witness.judge(frame, now, before)
     path.write_bytes(path.read_bytes()[:1000])
@@ -180,9 +180,9 @@ def test_measuring_again_gives_the_same_witness_and_changes_no_settling_time(tri
 def test_the_twin_of_a_rig_that_is_built_otherwise_makes_a_witness_as_well(trial: Trial, digits: np.ndarray) -> None:
     twin = trial.rig.spec.twin.build(trial.rig.spec.roads)
     witness = twin_witness(
-        trial.rig, twin, MASK, SCENE_PX, EXPOSURE, first_id=2 * 10**6, calibration_scenes=digits[:96]
+        trial.rig, twin, MASK, SCENE_PX, EXPOSURE, first_id=2 * 10**6, calibration_scenes=digits[:64]
     )
-    by_twin = replace(trial, witness=witness, scenes=digits[96:])
+    by_twin = replace(trial, witness=witness, scenes=digits[64:])
     own, previous = by_twin.scenes[1:], by_twin.scenes[:-1]
     assert set(by_twin.words(own, own, previous)) == {"right"}
     assert set(by_twin.words(previous, own, previous)) == {"stale"}
@@ -191,7 +191,7 @@ def test_the_twin_of_a_rig_that_is_built_otherwise_makes_a_witness_as_well(trial
 
 def test_frames_that_cannot_tell_scenes_apart_make_no_witness(digits: np.ndarray) -> None:
     faint = {"twin.light.photons_per_s": 1.0}
-    with labctl.open_rig("as-built", set=faint) as dim, pytest.raises(BadInput, match="scenes apart|display lit"):
+    with labctl.open_rig("as-built", set=faint) as dim, pytest.raises(BadInput, match=r"scenes apart|display lit"):
         witness_of(dim, digits[:CALIBRATION])
 
 
