@@ -26,6 +26,7 @@ PHASES = (
 """What a life does, in this order. Two threads work at once: that of the disk counts when it is busy."""
 
 DISK_PHASES = ("pixels being synced", "lines being written", "shard being made")
+FINISHING_S = 0.003
 LATEST_S = 0.01
 """A moment comes up to so long after what it waits for."""
 
@@ -80,11 +81,14 @@ Moment = Callable[[Board], bool]
 
 
 def next_moment(rng: random.Random, *, frames: int, safe: int, kills_left: int, startup_s: float) -> Moment:
-    """Mostly after a random number of frames, so that all kills fall into the capture; else in a random phase."""
+    """Mostly after a random number of frames, so that all kills fall into the capture; else in a random phase.
+
+    kills_left: before its end; when there are none, the moment comes while it is finished.
+    """
     share = max(1.0, (frames - safe) / max(1, kills_left))
     kind = rng.random()
-    if safe + share >= frames and kind < 0.8:
-        return _later(rng, lambda board: board["phase"] >= PHASES.index("finishing") + 1)
+    if kills_left <= 0:
+        return _later(rng, lambda board: board["phase"] >= PHASES.index("finishing") + 1, FINISHING_S)
     if kind < 0.12:
         until = time.monotonic() + rng.uniform(0, 1.2 * startup_s)
         return lambda board: time.monotonic() >= until
@@ -95,9 +99,9 @@ def next_moment(rng: random.Random, *, frames: int, safe: int, kills_left: int, 
     return _later(rng, lambda board: board["appended"] > target)
 
 
-def _later(rng: random.Random, begun: Moment) -> Moment:
-    """A random time after something began."""
-    delay, since = rng.uniform(0, LATEST_S), [0.0]
+def _later(rng: random.Random, begun: Moment, latest_s: float = LATEST_S) -> Moment:
+    """A random time, of at most `latest_s`, after something began."""
+    delay, since = rng.uniform(0, latest_s), [0.0]
 
     def come(board: Board) -> bool:
         if not since[0] and begun(board):

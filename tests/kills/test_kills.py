@@ -28,7 +28,7 @@ def run(module: str, *options: str) -> str:
 def test_a_capture_killed_again_and_again_is_whole_and_equals_one_that_nobody_disturbed() -> None:
     said = run("tests.kills", "--kills", "18", "--frames", "120", "--power-cut", "0.4")
     assert "acknowledged frames lost: 0; differences: 0" in said
-    assert "| **in all** | 18 |" in said
+    assert "18 of " in said
 
 
 @pytest.mark.parametrize("sync", ["block", "shard", "never"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from labctl.frames.layout import SetFolder
 from labctl.frames.store import FrameStore
 from labctl.frames.verify import verify
 from labctl.frames.writer import FrameWriter
+from tests.kills.power import Disk
 from tests.labctl.frames.sets import SHAPE, header, pixels, record
 
 PLANNED = 11
@@ -263,3 +265,20 @@ def test_what_lies_before_the_last_shards_is_damage_whatever_was_synced(tmp_path
     folder = killed(tmp_path / "set", 11, sync="never")
     cut(folder.shard(0), 100)
     refused(folder, "c.0.0.0.0 has 100 bytes, 276 are needed for frames 0 to 3", sync="never")
+
+
+def test_what_recovery_keeps_is_safe_from_a_power_cut_right_after(tmp_path: Path) -> None:
+    root = tmp_path / "disk"
+    root.mkdir()
+    late = killed(root / "late", 6)
+    folder = killed(root / "set", 5)
+    disk = Disk(root, tmp_path / "notes")
+    with disk.watching():
+        folder.spool(1).write_bytes(late.spool(1).read_bytes())
+        disk.all_is_safe()  # a writer was killed when its pixels were synced, and its line was written only
+        folder.ledger.write_bytes(late.ledger.read_bytes())
+        writer = FrameWriter(folder.path, header(PLANNED))
+        assert writer.acknowledged == 6
+        disk.cut("worst", random.Random(0))
+    writer.close()
+    assert len(FrameStore.open(folder.path)) == 6
