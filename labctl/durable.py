@@ -64,6 +64,8 @@ def append_line(path: Path, value: Any, *, sync: bool = True) -> None:
         file.flush()
         if sync:
             os.fsync(file.fileno())
+            if end == 0:
+                sync_folder(path.parent)  # the file is new, and so is its name
 
 
 def read_lines(path: Path) -> list[Any]:

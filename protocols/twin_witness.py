@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from labctl.exposure import Exposure, FloatArray
-from labctl.frames.witness import REST_S, BlockWitness
+from labctl.frames.witness import BLOCKS, REST_S, BlockWitness
 from labctl.frames.witness_blocks import Bins, BlockGrid, BlockResponses
 from labctl.frames.witness_learning import check_calibration, learn_witness
 from labctl.frames.witness_measuring import Bench, measure_dark, settled_exposures
@@ -18,9 +18,6 @@ from protocols.simulation import CHUNK
 if TYPE_CHECKING:
     from labctl.rig import Rig
     from sim.twin import Twin
-
-BLOCKS = 16
-"""Blocks along each side of the scene. They cost no exposures here."""
 
 
 def twin_witness(
@@ -41,7 +38,7 @@ def twin_witness(
     features, is learned from the calibration frames by ridge regression; the more of them, the better (128 are good).
     """
     check_calibration(len(calibration_scenes))
-    grid = BlockGrid(scene_shape, (min(BLOCKS, scene_shape[0]), min(BLOCKS, scene_shape[1])))
+    grid = BlockGrid.fitting(scene_shape, BLOCKS)
     planned = settled_exposures(len(calibration_scenes))
     with Bench(rig, mask, exposure, first_id, rest_s, planned, progress) as bench:
         responses = twin_responses(twin, mask, grid, bench.exposure, bench.bins)

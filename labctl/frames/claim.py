@@ -13,13 +13,18 @@ from labctl.errors import BadInput, RunFailed
 from labctl.frames.layout import LOCK
 from labctl.frames.refusals import refusal
 
+PATIENCE_S = 1.0
+"""Who only looks whether a set is being written holds its lock for a moment: a writer must not give up for that."""
+
+POLL_S = 0.01
+
 
 def claim(folder: Path) -> FileLock:
     """The lock of a set, taken; it ends with the process. Raises BadInput that names who has it, RunFailed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK, thread_local=False)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=PATIENCE_S, poll_interval=POLL_S)
     except Timeout:
         holder = (folder / f"{LOCK}.who").read_text() if (folder / f"{LOCK}.who").exists() else "another process"
         raise BadInput(f"{folder} is being written by {holder}; wait for it, or capture into another folder") from None

@@ -7,11 +7,13 @@ float32 and are never clipped: noise about zero must keep its mean.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from labctl.errors import BadInput
+from labctl.frames.witness_blocks import LINEAR
 
 FloatArray = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint16] | npt.NDArray[np.float32]
@@ -64,21 +66,45 @@ def divide(frames: FloatArray, response: FloatArray) -> FloatArray:
     return even
 
 
+def clipped(
+    frames: Pixels, black_dn: npt.ArrayLike, saturation_dn: npt.ArrayLike
+) -> npt.NDArray[np.bool_]:
+    """Where a raw value says no more than "at least so much light", of the shape of `frames`.
+
+    black_dn, saturation_dn: numbers, or arrays that go with `frames`. Values count as linear up to `LINEAR` of the way
+    from black to saturation. A pixel clips where its well is full: full well times gain plus black, to which its own
+    offset and read noise are added after the well. So clipped pixels are spread about a level that may lie somewhat
+    below the largest DN; only where the converter clips first do they all read it. A well that is full far below the
+    range of the converter cannot be told from one frame: then `saturation_dn` has to be the level of the full well.
+    An unknown black level (NaN) is taken for 0, which leaves the smaller margin.
+    """
+    black = np.nan_to_num(np.asarray(black_dn, dtype=np.float32), nan=0.0)
+    saturation = np.asarray(saturation_dn, dtype=np.float32)
+    return np.asarray(frames >= black + np.float32(LINEAR) * (saturation - black))
+
+
+class Merged(NamedTuple):
+    """light: (C, h, w) DN of the first rung. clipped: (C, h, w) where it is a lower bound: every rung was clipped."""
+
+    light: FloatArray
+    clipped: npt.NDArray[np.bool_]
+
+
 def merge_rungs(
     frames: Pixels,
     exposures_s: npt.ArrayLike,
-    black_dn: float | npt.NDArray[np.float32],
+    black_dn: npt.ArrayLike,
     saturation_dn: float,
-) -> FloatArray:
+) -> Merged:
     """One frame of the exposures of a ladder, (C, h, w) in DN of the first rung, its black level included.
 
-    frames: (R, C, h, w); exposures_s: (R,). black_dn: level of no light, one number or an array that goes with
-    `frames`, as the mean dark frame of every rung. saturation_dn: raw values from here on say nothing but "at least".
+    frames: (R, C, h, w), all at one gain; exposures_s: (R,). black_dn: level of no light, one number or an array that
+    goes with `frames`, as the mean dark frame of every rung. saturation_dn: see `clipped`.
 
-    The light of a pixel is the sum of its unsaturated values above black over the sum of their exposures: the likeliest
-    value where photon noise rules, since counts of photons add up. Where every rung is saturated the shortest one is
-    taken, as a lower bound. So a ladder of one rung gives its frame back, and results pass full scale
-    where the first rung is saturated and a shorter one is not. Raises BadInput for exposures that do not fit.
+    The light of a pixel is the sum of its linear values above black over the sum of their exposures: the likeliest
+    value where photon noise rules, since counts of photons add up. Where every rung is clipped the shortest one is
+    taken, as a lower bound: it is the best there is. So a ladder of one rung gives its frame back, and results pass
+    full scale where the first rung is clipped and a shorter one is not. Raises BadInput for exposures that do not fit.
     """
     times = np.asarray(exposures_s, dtype=np.float64)
     if times.shape != (len(frames),) or len(times) == 0 or not (times > 0).all():
@@ -87,12 +113,11 @@ def merge_rungs(
     light = np.zeros(frames.shape[1:], dtype=np.float32)
     time_s = np.zeros(frames.shape[1:], dtype=np.float32)
     for rung, exposure_s in enumerate(times):
-        good = frames[rung] < saturation_dn
+        good = ~clipped(frames[rung], black[rung], saturation_dn)
         light += np.where(good, frames[rung] - black[rung], 0)
         time_s += np.where(good, np.float32(exposure_s), 0)
     shortest = int(times.argmin())
     lost = time_s == 0
     light[lost] = (frames[shortest] - black[shortest])[lost]
     time_s[lost] = times[shortest]
-    merged: FloatArray = (light * (np.float32(times[0]) / time_s) + black[0]).astype(np.float32)
-    return merged
+    return Merged((light * (np.float32(times[0]) / time_s) + black[0]).astype(np.float32), lost)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from labctl.errors import BadInput
+from labctl.frames.claim import POLL_S
 from labctl.frames.layout import HEADER, LOCK, is_set
 from labctl.frames.store import FrameStore
 
 DEPTH = 8
 """How many folders deep sets are looked for; those of a run lie in RUN/artifacts/STEP/DESIGN/SEED/frames."""
+
+LOOK_S = 0.1
+"""A lock that is held for longer is that of a writer, not of somebody else who looks."""
 
 
 def open_set(where: str | Path) -> FrameStore:
@@ -54,14 +60,12 @@ def sets_below(folder: Path) -> list[Path]:
 
 def writer_of(folder: Path) -> str | None:
     """Who writes the set now, in words; None when nobody does."""
-    from filelock import FileLock, Timeout
-
     lock, who = folder / LOCK, folder / f"{LOCK}.who"
     if not lock.exists():  # a copy has none, and asking must not make one
         return None
     probe = FileLock(lock)
     try:
-        probe.acquire(timeout=0)
+        probe.acquire(timeout=LOOK_S, poll_interval=POLL_S)  # another look ends sooner than a writer
     except Timeout:
         return who.read_text() if who.exists() else "another process"
     except OSError:  # a folder that cannot be written is not being written

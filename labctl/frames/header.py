@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import google_crc32c
 from annotated_types import Ge, Gt, Le, MaxLen
 from pydantic import Field, ValidationError
 
@@ -94,8 +95,9 @@ class SetHeader(Frozen):
         return 2 * channels * rows * columns
 
     def dump(self) -> str:
-        """The text of `header.json`."""
-        return json.dumps({"schema": SCHEMA, **self.model_dump(mode="json")}, indent=2, allow_nan=False) + "\n"
+        """The text of `header.json`, with a checksum of all that it says."""
+        said = {"schema": SCHEMA, **self.model_dump(mode="json")}
+        return json.dumps({**said, "checksum": _checksum(said)}, indent=2, allow_nan=False) + "\n"
 
     def same_capture(self, other: SetHeader) -> bool:
         """Whether frames of one may be appended to the other: all that decides pixels and layout is equal."""
@@ -119,7 +121,13 @@ def parse_header(text: str | bytes, where: str | Path) -> SetHeader:
         )
     if schema != SCHEMA:
         raise BadInput(f"{where} has schema {schema!r}, this labctl reads {SCHEMA}; install the labctl that made it")
+    if value.pop("checksum", None) != _checksum({"schema": schema, **value}):
+        raise BadInput(f"{where}: header.json was changed or is damaged (its checksum differs); restore it from a copy")
     try:
         return SetHeader.model_validate(value)
     except ValidationError as error:
         raise BadInput(f"{where}: header.json does not hold to its schema: {error}; restore it from a copy") from error
+
+
+def _checksum(said: dict[str, Any]) -> str:
+    return f"{google_crc32c.value(json.dumps(said, sort_keys=True).encode()):08x}"

@@ -118,7 +118,7 @@ class SetFolder:
     def sweep(self) -> None:
         """Remove what a writer that was killed within `write_whole` left behind."""
         for folder in (self.path, self.array.parent, self.array):
-            for name in (HEADER, FINISHED, "zarr.json"):
+            for name in (HEADER, FINISHED, MARKS, "zarr.json"):
                 for path in folder.glob(f".{name}.*.tmp"):
                     path.unlink()
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from labctl.durable import sync_folder
+from labctl.durable import sync_folder, write_whole
 from labctl.errors import RunFailed
 from labctl.frames.header import SetHeader, Sync
 from labctl.frames.layout import SPOOL, SetFolder
 from labctl.frames.ledger import Ledger, parse_ledger
+from labctl.frames.marks import cut_marks
 from labctl.frames.shards import CHECKSUM_BYTES, checksum_bytes, crc32c, index_bytes
 
 SOFT_SHARDS: Mapping[Sync, int] = {"block": 0, "shard": 1, "never": 2}
@@ -60,6 +61,7 @@ def recover(folder: SetFolder, header: SetHeader) -> tuple[Ledger, Recovery]:
         ledger = parse_ledger(folder.ledger.read_bytes())
     if not finished:
         did += _reopen_shards(folder, header, ledger)
+        did += _cut_marks(folder, kept)
     did += _complete_shards(folder, header, ledger)
     did += _cut_spools(folder, header, ledger)
     folder.write_shape(header, kept if finished else kept - kept % header.shard_frames)
@@ -184,6 +186,18 @@ def _cut_ledger(folder: SetFolder, ledger: Ledger, kept: int, size: int) -> list
         return []
     _truncate(folder.ledger, end)
     return [f"cut {size - end} bytes off the ledger that were never acknowledged"] if kept == len(ledger) else []
+
+
+def _cut_marks(folder: SetFolder, kept: int) -> list[str]:
+    """Drop what was said of frames that are gone: those that will be taken in their place may be good."""
+    content = folder.marks.read_bytes() if folder.marks.exists() else b""
+    left, dropped, shortened = cut_marks(content, kept)
+    if not dropped + shortened:
+        return []
+    write_whole(folder.marks, left)
+    said = [f"dropped {dropped} marks"] if dropped else []
+    said += [f"shortened {shortened} marks"] if shortened else []
+    return [f"{' and '.join(said)}: the frames from {kept} on that they were about are gone"]
 
 
 def _reopen_shards(folder: SetFolder, header: SetHeader, ledger: Ledger) -> list[str]:

@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 from labctl.durable import sync_folder
 from labctl.errors import BadInput, RunFailed
 from labctl.frames.card import write_card
+from labctl.frames.claim import PATIENCE_S, POLL_S
 from labctl.frames.finding import writer_of
 from labctl.frames.layout import (
     CARD,
@@ -43,7 +44,7 @@ def remove_set(folder: Path) -> list[str]:
     check_removable(folder)
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=PATIENCE_S, poll_interval=POLL_S)
     except Timeout:
         raise BadInput(f"{folder} is being written by {writer_of(folder)}; stop it first") from None
     try:

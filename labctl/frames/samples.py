@@ -214,15 +214,16 @@ def class_names_of(store: FrameStore, names: Words) -> tuple[str, ...]:
     return (*known, *sorted({str(name) for name in np.unique(names)} - {*known, ""}))
 
 
-class _Merging:
-    """What merging the rungs of a set takes from its records."""
+class _Levels:
+    """What the records of a set say of exposure, black and saturation."""
 
     def __init__(self, store: FrameStore) -> None:
         self._exposures = store.column("exposure_s")
         self._black = store.column("black_level_dn")
         self._saturation = store.column("saturation_dn")
 
-    def merge(self, frames: npt.NDArray[np.uint16], places: IntArray, offsets: FloatArray | None) -> FloatArray:
+    def merge(self, frames: npt.NDArray[np.uint16], places: IntArray, offsets: FloatArray | None) -> Merged:
+        """The rungs of one ladder as one frame."""
         black: Any = offsets
         if black is None:
             black = self._black[places[0]]
@@ -233,42 +234,10 @@ class _Merging:
                 )
         return merge_rungs(frames, self._exposures[places], black, float(self._saturation[places].min()))
 
-
-class _Offsets:
-    """frames: (K, C, h, w) mean frames to subtract; which: (n,) which of them belongs to every frame."""
-
-    def __init__(self, frames: FloatArray, which: IntArray) -> None:
-        self.frames, self.which = frames, which
-
-
-def _offsets(store: FrameStore, places: IntArray, treatment: Treatment) -> _Offsets | None:
-    if treatment.dark and treatment.background:
-        raise BadInput("dark and background are both asked for; a background holds the dark signal: ask for one")
-    if not treatment.dark and not treatment.background:
-        if treatment.flat is not None:
-            raise BadInput("a flat field divides light, not the black level; ask for `dark` or `background` too")
-        return None
-    kind: Kind = "dark" if treatment.dark else "background"
-    names = ("exposure_s", "gain_db", *(("mask_hash",) if treatment.background else ()))
-    columns = [store.column(name).tolist() for name in names]
-    columns[0] = [float(f"{exposure_s:.4g}") for exposure_s in columns[0]]  # what is read back may tremble
-    keys = list(zip(*columns, strict=True))
-    taken: dict[tuple[Any, ...], list[int]] = {}
-    for place in store.select(kind=kind).tolist():
-        taken.setdefault(keys[place], []).append(place)
-    number: dict[tuple[Any, ...], int] = {}
-    for key in dict.fromkeys(keys[place] for place in places.tolist()):
-        if key not in taken:
-            through = f" through mask {key[2][:12]}" if treatment.background else ""
-            raise BadInput(
-                f"{store.where} has no {kind} frame at {key[0]:g} s and {key[1]:g} dB{through}; capture some "
-                f"({kind}_every), or do without"
-            )
-        number[key] = len(number)
-    part = max(1, PART_BYTES // store.header.frame_bytes)
-    means = [mean_frame(store.parts(taken[key], part)) for key in number]
-    which = np.array([number[keys[place]] for place in places.tolist()], dtype=np.int64)
-    return _Offsets(np.stack(means) if means else np.empty((0, *store.header.frame_shape), np.float32), which)
+    def clipped(self, frames: npt.NDArray[np.uint16], places: IntArray) -> npt.NDArray[np.bool_]:
+        """(k, C, h, w) where frames clip."""
+        black, saturation = (column[places][:, None, None, None] for column in (self._black, self._saturation))
+        return clipped(frames, black, saturation)
 
 
 def _grouped(store: FrameStore, places: IntArray, ladder: int, treatment: Treatment) -> tuple[IntArray, IntArray]:

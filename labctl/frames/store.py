@@ -95,7 +95,7 @@ class FrameStore:
         return _Records(self._ledger)
 
     def column(self, name: str) -> npt.NDArray[Any]:
-        """Value `name` of every record: float with NaN, int with -1, or str with '' where it is unknown.
+        """Value `name` of every record: float with NaN, int with -1, or text (as objects) with '' where it is unknown.
 
         A reading of an instrument is asked for as `instruments.lamp.power`.
         Raises BadInput for a name that is none of a number or a word.
@@ -293,7 +293,8 @@ def _array(name: str, values: list[Any]) -> npt.NDArray[Any]:
         return np.array([-1 if value is None else value for value in values], dtype=np.int64)
     if any(isinstance(value, dict | list) for value in values):
         raise BadInput(f"'{name}' is not one value per frame; read it from `records`")
-    return np.array(["" if value is None else value for value in values], dtype=object).astype(str)
+    # Objects, not fixed-width text: one label of 100 kB would make every entry as long.
+    return np.array(["" if value is None else value for value in values], dtype=object)
 
 
 def split_number(split: int | str) -> int:

@@ -22,11 +22,11 @@ __all__ = [
     "BLOCKS", "LEAST_CALIBRATION", "BlockWitness", "Witness", "exposures_of_witness", "load_witness", "measure_witness",
 ]  # fmt: skip
 
-BLOCKS = 8
-"""Blocks along each side of the scene."""
+BLOCKS = 16
+"""Blocks along each side of the scene. For digits 8 are enough, for faces through a disc they are not."""
 
-REST_S = 0.25
-"""Least settling time meanwhile. A display slower than half of this needs its `settle_s` in the rig file."""
+REST_S = 0.1
+"""Least settling time meanwhile. A display slower than this needs its `settle_s` in the rig file."""
 
 
 class Witness(Protocol):
@@ -65,7 +65,7 @@ def measure_witness(
     Raises BadInput when there are too few scenes, no scene display, or when this rig's frames cannot tell scenes apart.
     """
     check_calibration(len(calibration_scenes))
-    grid = _grid(scene_shape, blocks)
+    grid = BlockGrid.fitting(scene_shape, blocks)
     planned = exposures_of_witness(scene_shape, len(calibration_scenes), blocks=blocks)
     with Bench(rig, mask, exposure, first_id, rest_s, planned, progress) as bench:
         dark, noise, block_s = measure_dark(bench, scene_shape)
@@ -76,13 +76,9 @@ def measure_witness(
 
 def exposures_of_witness(scene_shape: tuple[int, int], calibration_scenes: int, *, blocks: int = BLOCKS) -> int:
     """How many exposures `measure_witness` takes."""
-    return settled_exposures(calibration_scenes) + len(_grid(scene_shape, blocks))
+    return settled_exposures(calibration_scenes) + len(BlockGrid.fitting(scene_shape, blocks))
 
 
 def load_witness(path: Path) -> BlockWitness:
     """What `BlockWitness.save` wrote; it says the same words. Raises BadInput when the file cannot be read."""
     return BlockWitness.load(path)
-
-
-def _grid(scene_shape: tuple[int, int], blocks: int) -> BlockGrid:
-    return BlockGrid(scene_shape, (min(blocks, scene_shape[0]), min(blocks, scene_shape[1])))

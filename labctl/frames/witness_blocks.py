@@ -42,6 +42,11 @@ class BlockGrid:
                 f"{self.blocks[0]}x{self.blocks[1]} blocks; use 1 to {min(self.scene_shape)} along a side"
             )
 
+    @classmethod
+    def fitting(cls, scene_shape: tuple[int, int], blocks: int) -> BlockGrid:
+        """`blocks` along each side, or as many as the side has pixels."""
+        return cls(scene_shape, (min(blocks, scene_shape[0]), min(blocks, scene_shape[1])))
+
     def __len__(self) -> int:
         return self.blocks[0] * self.blocks[1]
 

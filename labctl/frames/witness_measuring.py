@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 
@@ -72,10 +72,12 @@ class Bench:
             part = scenes[start : start + PART]
             ids = np.arange(self._next_id, self._next_id + len(part))
             self._next_id += len(part)
-            for frame in self.rig.stream(still_plan(part, self.mask, exposure, exposure_ids=ids)):
-                frames.append(frame)
-                self.taken += 1
-                self._progress(self.taken, self.planned)
+            plan = still_plan(part, self.mask, exposure, exposure_ids=ids)
+            with contextlib.closing(cast("Generator[Frames]", self.rig.stream(plan))) as stream:
+                for frame in stream:
+                    frames.append(frame)
+                    self.taken += 1
+                    self._progress(self.taken, self.planned)
         return join_frames(frames)
 
     def __enter__(self) -> Self:

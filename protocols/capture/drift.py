@@ -102,18 +102,27 @@ class DriftWatch:
     """Compares each sentinel with the reference, and marks the frames that no good sentinel vouches for.
 
     The reference is the first sentinel, or the frame that was taken after the last recalibration. What came of each is
-    kept in `folder`, so that a resumed capture knows it. mark: puts a mark on frames that are on the disk.
+    kept in `folder`, so that a resumed capture knows it. mark: puts a mark on frames that are on the disk. kept: frames
+    that are there from before; a power cut may have taken others that were judged already.
     """
 
     def __init__(
-        self, folder: Path, mark: Callable[[Mark], None], *, limit: float, black_dn: float, saturation_dn: float
+        self,
+        folder: Path,
+        mark: Callable[[Mark], None],
+        *,
+        limit: float,
+        black_dn: float,
+        saturation_dn: float,
+        kept: int,
     ) -> None:
         self._folder, self._mark, self._limit = folder, mark, limit
         self._black_dn, self._saturation_dn = black_dn, saturation_dn
-        self._reference = np.load(folder / REFERENCE_FILE) if (folder / REFERENCE_FILE).exists() else None
+        self._reference_index = -1  # of the reference in the plan; -1 when it was taken beside the plan
+        self._has_reference = False
         self._vouched = -1  # the last frame that is vouched for, or marked already
         self.judged = -1
-        """Index of the last sentinel of the plan that was judged."""
+        """All sentinels of the plan up to this index were judged."""
 
         self.tolerated = False
         """Whether somebody said to go on although it drifts; ends when a sentinel is good again."""
@@ -123,11 +132,14 @@ class DriftWatch:
 
         for event in read_lines(folder / EVENTS_FILE):
             self._apply(event)
+        if max(self._vouched, self.judged) >= kept:
+            self._note("gone", kept - 1, False, None)
+        self._reference = np.load(folder / REFERENCE_FILE) if self._has_reference else None
 
     @property
     def has_reference(self) -> bool:
         """Whether there is anything to compare with."""
-        return self._reference is not None
+        return self._has_reference
 
     def compare(self, pixels: npt.NDArray[np.uint16]) -> Change | None:
         """The change of a sentinel (C, h, w) if it is too much."""
@@ -175,6 +187,12 @@ class DriftWatch:
         if event["word"] == "tolerated":
             self.tolerated = True
             return
+        if event["word"] == "gone":  # the frames behind this index; they will be taken anew
+            self._vouched, self.judged = min(self._vouched, event["index"]), min(self.judged, event["index"])
+            self._has_reference = self._has_reference and self._reference_index <= event["index"]
+            return
+        if event["word"] == "reference":
+            self._has_reference, self._reference_index = True, event["index"] if event["planned"] else -1
         self._vouched = max(self._vouched, event["index"])
         if event["planned"]:
             self.judged = event["index"]

@@ -248,6 +248,7 @@ class Capture(Step):
                 limit=self.drift_limit,
                 black_dn=float(rig.spec.twin.sensor.black_level_dn),
                 saturation_dn=rig.devices().camera.saturation_dn,
+                kept=writer.next_index,
             )
         FrameTaking(
             context,

@@ -157,7 +157,9 @@ class FrameTaking:
             check = self._exposer.sentinel_beside(self._drift.checks)
             change = self._drift.see(start - 1, check.pixels[0], planned=False)
             did = f"checked with a sentinel beside the plan: {'good' if change is None else change}"
-            append_line(self._writer.folder.history, {"time": time.time(), "kept": start, "did": [did]})
+            append_line(
+                self._writer.folder.history, {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "kept": start, "did": [did]}
+            )
             if change is not None:
                 self._pause(start - 1, change)
 

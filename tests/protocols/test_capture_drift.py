@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +62,14 @@ class Drifting:
         world._frame = hooked
 
 
+def lose_frames_from(left: int, folder: Path) -> None:
+    """A power cut takes the pixels of the frames from `left` on: they read as zeros, as far as they are there."""
+    spool, records = folder / "spool" / "0.raw", (folder / "ledger.jsonl").read_bytes().splitlines()
+    sizes = [json.loads(line)["nbytes"] for line in records]
+    content = spool.read_bytes()
+    spool.write_bytes(content[: sum(sizes[:left])] + bytes(sum(sizes[left:])))
+
+
 # How far a change can be told from noise
 
 
@@ -106,6 +115,14 @@ def test_many_noisy_pixels_tell_a_change_that_no_single_one_could() -> None:
     assert found.brightness == pytest.approx(-0.03, abs=4 * found.brightness_error)
     assert found.beyond(0.02)
     assert not found.beyond(0.04)
+
+
+def test_the_noise_of_a_dim_sentinel_is_not_taken_for_a_change_of_its_shape() -> None:
+    rng = np.random.default_rng(0)
+    frames = rng.normal(564, 1000.0, (20, 1, 256, 256))
+    found = [change_between(frames[0], frame, black_dn=64, saturation_dn=1e9) for frame in frames[1:]]
+    assert np.mean([one.shape for one in found]) < 0.05, "one tile alone scatters by 9 %"
+    assert not any(one.beyond(0.02) for one in found)
 
 
 def test_a_sentinel_without_light_and_one_that_saturates_are_refused() -> None:
@@ -176,6 +193,37 @@ def test_who_goes_on_is_not_asked_again_and_all_that_follows_is_marked(tmp_path:
     session.run()
     assert len(asked) == 1
     assert session.store().marked.tolist() == [False] + [True] * 21
+
+
+@pytest.mark.parametrize(("left", "factor", "marks"), [(12, 1.0, [(8, 11)]), (0, 0.9, [])])
+def test_what_a_power_cut_took_is_judged_anew_by_the_sentinels_that_follow(
+    tmp_path: Path, left: int, factor: float, marks: list[tuple[int, int]]
+) -> None:
+    settings = {**SENTINELS, "sync": "never"}
+    session = Session(tmp_path, settings, train=TRAINED, with_rig=Drifting(10, lambda rig: dim(rig, 0.9)))
+    with pytest.raises(RunFailed, match="drifted"):
+        session.run()
+    assert [(mark.first, mark.last) for mark in session.store().marks] == [(8, 14)]
+    lose_frames_from(left, session.frames)
+
+    session.with_rig = lambda rig: dim(rig, factor)
+    session.run()
+    assert [(mark.first, mark.last) for mark in session.store().marks] == marks
+    assert len(session.store()) == 22
+
+
+def test_a_bench_that_drifts_after_a_power_cut_is_noticed_like_any_other(tmp_path: Path) -> None:
+    settings = {**SENTINELS, "sync": "never"}
+    session = Session(tmp_path, settings, train=TRAINED, stop=True)
+    while not session.frames.exists() or len(session.store()) < 16:
+        with pytest.raises(Stopped):
+            session.run()
+    lose_frames_from(12, session.frames)
+
+    session.stop, session.with_rig = False, Drifting(13, lambda rig: dim(rig, 0.9))
+    with pytest.raises(RunFailed, match="drifted by frame 14"):
+        session.run()
+    assert [(mark.first, mark.last) for mark in session.store().marks] == [(12, 14)]
 
 
 def test_an_operator_may_stop(tmp_path: Path) -> None:

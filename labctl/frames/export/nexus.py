@@ -39,20 +39,25 @@ def write_nexus(choice: Choice, folder: Path, advance: Callable[[], None]) -> No
     /entry/scenes: (m, C, H, W) radiance 0..1 and their sample_id, if asked for.
     """
     with _PatientFile(folder / FILE, "w+") as disk:
-        with h5py.File(disk, "w") as file:
-            entry = _entry(file, choice)
-            tables = _Tables(entry, choice)
-            waiting: list[Item] = []
-            for place, item in enumerate(choice.items()):
-                tables.data[place] = item.pixels.reshape(tables.data.shape[1:])
-                waiting.append(item)
-                if len(waiting) == _PART or place == len(choice) - 1:
-                    tables.fill(place + 1 - len(waiting), waiting)
-                    waiting = []
-                disk.check()
-                advance()
-            _default_plot(entry, tables)
-            _write_scenes(entry, choice, disk)
+        try:
+            with h5py.File(disk, "w") as file:
+                entry = _entry(file, choice)
+                tables = _Tables(entry, choice)
+                waiting: list[Item] = []
+                for place, item in enumerate(choice.items()):
+                    tables.data[place] = item.pixels.reshape(tables.data.shape[1:])
+                    waiting.append(item)
+                    if len(waiting) == _PART or place == len(choice) - 1:
+                        tables.fill(place + 1 - len(waiting), waiting)
+                        waiting = []
+                    disk.check()
+                    advance()
+                _default_plot(entry, tables)
+                _write_scenes(entry, choice, disk)
+        except OSError as error:
+            raise (
+                disk.refusal or error
+            ) from None  # HDF5 says it in words of its own, when it reads what was not written
         disk.check()
 
 

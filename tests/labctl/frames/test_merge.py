@@ -89,7 +89,7 @@ def test_a_set_whose_records_or_marks_are_damaged_is_refused(
     two: tuple[FrameStore, FrameStore], tmp_path: Path
 ) -> None:
     SetFolder(tmp_path / "b").marks.write_text("{}\n")
-    with pytest.raises(BadInput, match="does not hold to its schema"):
+    with pytest.raises(RunFailed, match=r"marks.jsonl is damaged"):
         merge([tmp_path / "a", tmp_path / "b"], tmp_path / "m")
     assert not (tmp_path / "m").exists()
 

@@ -16,6 +16,7 @@ import pytest
 from labctl.errors import RunFailed
 from labctl.frames.header import Sync
 from labctl.frames.layout import SetFolder
+from labctl.frames.marks import Mark
 from labctl.frames.store import FrameStore
 from labctl.frames.verify import verify
 from labctl.frames.writer import FrameWriter
@@ -38,7 +39,7 @@ def killed(folder: Path, frames: int, *, sync: Sync = "block") -> SetFolder:
     while len(writer.folder.shards()) < frames // 4 or writer.folder.spool(frames // 4 - 1).exists():
         assert time.monotonic() < end, "the shard is not made"
         time.sleep(0.001)
-    shutil.copytree(folder, folder.with_name("as-killed"))
+    shutil.copytree(folder, folder.with_name("as-killed"), ignore=shutil.ignore_patterns("*.tmp"))
     writer.close()
     shutil.rmtree(folder)
     folder.with_name("as-killed").rename(folder)
@@ -249,6 +250,20 @@ def test_without_syncs_a_power_cut_rolls_back_to_the_last_good_frame(tmp_path: P
         kept, did = finish(folder.path, sync=sync)
         assert kept == 5
         assert f"rolled back 1 frames whose pixels a power cut took (sync: {sync})" in did
+
+
+def test_marks_do_not_outlive_the_frames_that_they_were_about(tmp_path: Path) -> None:
+    folder = killed(tmp_path / "set", 6, sync="shard")
+    about = [("bad", 0, 1), ("drift", 3, 5), ("doubtful", 5, 5)]
+    lines = [Mark(word=word, first=first, last=last, reason="r").model_dump_json() for word, first, last in about]
+    folder.marks.write_text("\n".join(lines) + "\n")
+    cut(folder.spool(1), STORED + 10)
+    kept, did = finish(folder.path, sync="shard")
+    assert kept == 5
+    assert "dropped 1 marks and shortened 1 marks: the frames from 5 on that they were about are gone" in did
+    store = FrameStore.open(folder.path)
+    assert [(mark.word, mark.first, mark.last) for mark in store.marks] == [("bad", 0, 1), ("drift", 3, 4)]
+    assert np.flatnonzero(store.marked).tolist() == [0, 1, 3, 4]
 
 
 def test_without_any_sync_a_power_cut_may_take_a_whole_shard(tmp_path: Path) -> None:

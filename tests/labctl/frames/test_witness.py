@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +29,7 @@ SCENE_PX = (63, 63)
 EXPOSURE = Exposure(exposure_s=0.015, roi=(32, 32))
 MASK = Disc(type="disc").build((32, 32), 0).mask().numpy()
 CALIBRATION = 40
+BLOCKS = 8
 
 
 @dataclass
@@ -63,8 +64,12 @@ def trial(digits: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Itera
             yield Trial(rig, witness_of(rig, known), unknown)
 
 
-def witness_of(rig: Rig, scenes: np.ndarray) -> BlockWitness:
-    return measure_witness(rig, MASK, SCENE_PX, EXPOSURE, first_id=10**6, calibration_scenes=scenes)
+def witness_of(
+    rig: Rig, scenes: np.ndarray, progress: Callable[[int, int], None] = lambda done, total: None
+) -> BlockWitness:
+    return measure_witness(
+        rig, MASK, SCENE_PX, EXPOSURE, first_id=10**6, calibration_scenes=scenes, blocks=BLOCKS, progress=progress
+    )
 
 
 def torn(new: np.ndarray, old: np.ndarray, row: int) -> np.ndarray:
@@ -167,13 +172,10 @@ def test_measuring_again_gives_the_same_witness_and_changes_no_settling_time(tri
     assert devices.scene is not None
     before = devices.scene.settle_s, devices.mask.settle_s
     calls: list[tuple[int, int]] = []
-    again = measure_witness(
-        trial.rig, MASK, SCENE_PX, EXPOSURE, first_id=10**6, calibration_scenes=digits[:CALIBRATION],
-        progress=lambda done, total: calls.append((done, total)),
-    )  # fmt: skip
+    again = witness_of(trial.rig, digits[:CALIBRATION], lambda done, total: calls.append((done, total)))
     assert again.thresholds == trial.witness.thresholds
     assert (devices.scene.settle_s, devices.mask.settle_s) == before
-    total = exposures_of_witness(SCENE_PX, CALIBRATION)
+    total = exposures_of_witness(SCENE_PX, CALIBRATION, blocks=BLOCKS)
     assert calls == [(done, total) for done in range(1, total + 1)]
 
 
