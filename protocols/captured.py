@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from labctl.errors import RunFailed
-from labctl.frames.corrections import mean_frame, merge_rungs
+from labctl.frames.alike import Offsets, check_alike, has_darks
+from labctl.frames.corrections import Merged, clipped, merge_rungs
 from labctl.frames.store import FrameStore
 
 
@@ -24,6 +25,10 @@ class LabelledFrames:
     splits: npt.NDArray[np.int64]
     sample_ids: npt.NDArray[np.int64]
     saturated_fraction: float
+    """Of all pixels of all frames."""
+
+    clipped_fraction: float
+    """Of the pixels of the samples, those that are lower bounds: in a repeat, even the shortest exposure clipped."""
 
     def part(self, split: int) -> npt.NDArray[np.int64]:
         """Indices of the frames of one split."""
@@ -34,9 +39,10 @@ def labelled_frames(folder: Path, class_names: Sequence[str]) -> LabelledFrames:
     """Read a finished capture. Rungs of a ladder are merged to DN of the first one, frames of one sample (repeats)
     are averaged; labels are places in `class_names`. Dark, background, sentinel and marked frames are left out, and
     with a ladder a repeat whose first rung is marked. Light is what stands above the mean dark frame of each rung, if
-    the set has one for each, else above the black level of the camera.
+    the set has one at each exposure and gain, else above the black level of the camera.
 
-    Raises RunFailed when the capture is not whole, or holds a label that is none of the classes.
+    Raises RunFailed when the capture is not whole, holds a label that is none of the classes, or rungs whose black
+    nobody knows; BadInput when frames of one sample were not taken alike.
     """
     captured = FrameStore.open(folder)
     captured.check_whole()
@@ -49,40 +55,54 @@ def labelled_frames(folder: Path, class_names: Sequence[str]) -> LabelledFrames:
         raise RunFailed(f"{folder} holds no frames to learn from")
     first = np.array([members[0] for members in ladders])
     samples, of_sample, group = np.unique(captured.column("sample_id")[first], return_index=True, return_inverse=True)
-    black_dn = _black(captured) if captured.header.ladder != (1.0,) else np.zeros(0)
-    sums = np.zeros((len(samples), *captured.header.frame_shape), dtype=np.float64)
+    by_sample = [ladders[number] for number in np.argsort(group, kind="stable")]
+    frames = np.bincount(group, weights=[len(ladder) for ladder in ladders]).astype(np.int64)
+    check_alike(captured, np.concatenate(by_sample), np.append(0, np.cumsum(frames)))
+    black = _Black(captured, np.concatenate(ladders)) if frames.sum() > len(ladders) else None
+    shape = (len(samples), *captured.header.frame_shape)
+    sums, lost = np.zeros(shape, dtype=np.float64), np.zeros(shape, dtype=np.bool_)
     for number, members in zip(group, ladders, strict=True):
-        sums[number] += _merged(captured, members, black_dn)
+        merged = _merged(captured, members, black)
+        sums[number] += merged.light
+        lost[number] |= merged.clipped
     return LabelledFrames(
         frames=(sums / np.bincount(group)[:, None, None, None]).astype(np.float32),
         labels=_class_numbers(captured.column("label_name")[first[of_sample]], class_names, folder),
         splits=captured.splits()[first[of_sample]],
         sample_ids=samples,
         saturated_fraction=float(captured.column("saturated_fraction")[places].mean()),
+        clipped_fraction=float(lost.mean()),
     )
 
 
-def _black(captured: FrameStore) -> npt.NDArray[np.float32]:
-    """(R, C, h, w) DN without light, of every rung of the ladder."""
-    shape = (len(captured.header.ladder), *captured.header.frame_shape)
-    darks = captured.select(kind="dark")
-    of_rung = [darks[captured.column("rung")[darks] == rung] for rung in range(shape[0])]
-    if all(len(own) for own in of_rung):
-        return np.stack([mean_frame(captured.parts(own)) for own in of_rung])
-    level_dn = float(captured.column("black_level_dn")[0])
-    return np.full(shape, 0.0 if np.isnan(level_dn) else level_dn, dtype=np.float32)
+class _Black:
+    """What frames show without light: the mean dark frame that was taken like each, or what its record says."""
+
+    def __init__(self, captured: FrameStore, places: npt.NDArray[np.int64]) -> None:
+        self._row = {place: row for row, place in enumerate(places.tolist())}
+        self._darks = Offsets.of(captured, places, "dark") if has_darks(captured, places) else None
+        self._levels = captured.column("black_level_dn")[places]
+        if self._darks is None and np.isnan(self._levels).any():
+            raise RunFailed(
+                f"{captured.where}: the rungs of its ladder cannot be merged: nobody wrote down the black level, and "
+                "not every exposure has a dark frame; capture with `dark_every`"
+            )
+
+    def of(self, places: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """(k, C, h, w) or (k, 1, 1, 1) DN."""
+        rows = [self._row[place] for place in places.tolist()]
+        if self._darks is not None:
+            return self._darks.frames[self._darks.which[rows]]
+        return np.asarray(self._levels[rows][:, None, None, None])
 
 
-def _merged(captured: FrameStore, places: npt.NDArray[np.int64], black_dn: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-    """(C, h, w) DN of the first rung, from one scene's frames at all rungs."""
-    if len(places) == 1:
-        return captured.frame(int(places[0]))
-    return merge_rungs(
-        captured.read(places),
-        captured.column("exposure_s")[places],
-        black_dn[captured.column("rung")[places]],
-        float(captured.column("saturation_dn")[places[0]]),
-    )
+def _merged(captured: FrameStore, places: npt.NDArray[np.int64], black: _Black | None) -> Merged:
+    """In DN of the first rung, from one scene's frames at all rungs."""
+    frames, saturation_dn = captured.read(places), float(captured.column("saturation_dn")[places[0]])
+    if black is not None and len(places) > 1:
+        return merge_rungs(frames, captured.column("exposure_s")[places], black.of(places), saturation_dn)
+    level_dn = captured.column("black_level_dn")[places[0]]
+    return Merged(frames[0].astype(np.float32), clipped(frames[0], level_dn, saturation_dn))
 
 
 def _class_numbers(names: npt.NDArray[Any], class_names: Sequence[str], folder: Path) -> npt.NDArray[np.int64]:

@@ -18,6 +18,7 @@ from labctl.frames.record import Retry
 from labctl.frames.writer import FrameWriter
 from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Role, Source, Step, StepContext, StepResult, StepSetting
+from protocols.capture.exposures import BLACK_IDS, black_level
 from protocols.capture.metadata import About, FrameNotes, mask_facts, set_header, set_instruments
 from protocols.fit import check_exposure, check_instruments
 from protocols.keys import first_exposure_id
@@ -101,9 +102,10 @@ class Operator(Step):
             rows, columns = rig.spec.twin.frame_shape(file.mask_cells, file.scene_px)
         first_id = first_exposure_id(context.content_hash)
         refused = 0
-        header = set_header(context, (1, rows, columns), total, self.about, class_names=self.labels)
+        header = set_header(context, mask, (1, rows, columns), total, self.about, class_names=self.labels)
         with FrameWriter(folder, header, block=1, say=context.log) as writer:
-            notes, facts = FrameNotes(context), mask_facts(mask, rig)
+            black_dn = black_level(rig, mask.shape, None, (rows, columns), first_id=first_id + BLACK_IDS)
+            notes, facts = FrameNotes(context, mask, black_dn=black_dn), mask_facts(mask, rig)
             while writer.next_index < total:
                 index = writer.next_index
                 label, take = index // self.takes, index % self.takes

@@ -59,6 +59,8 @@ def _pack(
     about = pack.about
     size = sum(file.stat().st_size for file in pack.folder.iterdir())
     say(f"{len(pack)} samples of {about.dtype} {about.frame_shape}, {size / 1e6:.1f} MB, in {pack.folder}")
+    if about.clipped_pixels:
+        say(f"{about.clipped_pixels} pixels of them clipped in every exposure, or in a repeat: they are lower bounds")
     if about.privacy == "after-readout":
         say("raw frames of this design identify people, and so does the pack; keep it as you keep the set")
     if as_json:

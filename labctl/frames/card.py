@@ -28,6 +28,11 @@ def write_card(folder: Path) -> Path:
 
 def card_text(store: FrameStore) -> str:
     """The card as Markdown. It names no folder of this computer."""
+    return render_card(summarize(store), data_id=store.header.data_id)
+
+
+def render_card(summary: Mapping[str, Any], *, data_id: str | None, export: Mapping[str, Any] | None = None) -> str:
+    """The card of what `summarize` found. export: what `export_card` says of frames that left their set."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -37,12 +42,11 @@ def card_text(store: FrameStore) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(line=_line, cell=_cell, counts=_counts, span=_span, period=_period)
-    summary = summarize(store)
     about = summary["about"]
-    summary["about"] = {name: about.get(name) for name in WHO}
     text = environment.get_template("card.md.j2").render(
-        s=summary,
-        data_id=store.header.data_id,
+        s={**summary, "about": {name: about.get(name) for name in WHO}},
+        export=export,
+        data_id=data_id,
         masks=len(summary["masks"]),
         limits=_limits(summary),
         more={name: said for name, said in about.items() if name not in WHO},

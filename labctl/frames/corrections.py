@@ -66,9 +66,7 @@ def divide(frames: FloatArray, response: FloatArray) -> FloatArray:
     return even
 
 
-def clipped(
-    frames: Pixels, black_dn: npt.ArrayLike, saturation_dn: npt.ArrayLike
-) -> npt.NDArray[np.bool_]:
+def clipped(frames: Pixels, black_dn: npt.ArrayLike, saturation_dn: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     """Where a raw value says no more than "at least so much light", of the shape of `frames`.
 
     black_dn, saturation_dn: numbers, or arrays that go with `frames`. Values count as linear up to `LINEAR` of the way

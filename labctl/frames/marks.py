@@ -51,7 +51,9 @@ def cut_marks(content: bytes, frames: int) -> tuple[bytes, int, int]:
             dropped += 1
         elif mark.last >= frames:
             shortened += 1
-            lines.append(json.dumps(mark.model_copy(update={"last": frames - 1}).model_dump(mode="json")).encode() + b"\n")
+            lines.append(
+                json.dumps(mark.model_copy(update={"last": frames - 1}).model_dump(mode="json")).encode() + b"\n"
+            )
         else:
             lines.append(line)
     return b"".join(lines), dropped, shortened

@@ -18,6 +18,7 @@ from labctl.frames.card import write_card
 from labctl.frames.finding import find_set, writer_of
 from labctl.frames.layout import FINISHED, is_set
 from labctl.frames.merged_header import merged_header
+from labctl.frames.merged_splits import keep_splits
 from labctl.frames.older import OlderSet, is_older
 from labctl.frames.record import FrameRecord
 from labctl.frames.renaming import Renaming, renamings
@@ -41,8 +42,9 @@ def merge(
     """Make one set in `out` of several of equal frame shape, also of the older schema; the sources stay as they are.
 
     Indices are counted anew and marks move with them; everything else that is known of a frame stays. Sample ids stay
-    where all sets were made of the same data, and are shifted apart where not. as_repeats: frames of a sample that an
-    earlier set has, too, count as further repeats. A merge that was killed goes on when it is started again.
+    where all sets were made of the same data, and are shifted apart where not; later splits that all sets have go
+    along. as_repeats: frames of a sample that an earlier set has, too, count as further repeats, if they were taken
+    alike: mask, exposure, gain, black and saturation level. A merge that was killed goes on when it is started again.
 
     Raises BadInput for sets that do not fit, RunFailed for a damaged frame or a disk that refuses.
     say, progress: hear what a user should know, and how many of how many frames are done.
@@ -70,6 +72,7 @@ def merge(
                 say(f"going on at frame {writer.next_index}")
             _copy(parts, names, writer, progress)
             _keep_scenes(parts, names, out, say)
+            keep_splits(parts, names, out, say=say)
             _keep_beside(parts, names, writer)
             writer.finish()
     except RunFailed as error:

@@ -69,6 +69,9 @@ class AboutPack(Frozen):
     class_names: tuple[str, ...]
     """What the numbers in `labels.npy` stand for; -1 is none of them."""
 
+    clipped_pixels: Annotated[int, Ge(0)] | None = None
+    """How many are lower bounds, see `Samples.clipped_pixels`; None for frames as they were measured."""
+
     privacy: Privacy
     """Of the set: raw frames of an `after-readout` design identify in a pack as well."""
 
@@ -122,6 +125,7 @@ def write_pack(
             frame_shape=samples.frame_shape,
             dtype=kind,
             class_names=classes,
+            clipped_pixels=None if samples.as_measured else samples.clipped_pixels,
             privacy=store.header.privacy,
             created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             labctl=__version__,

@@ -76,6 +76,8 @@ class FrameRecord(Frozen):
 
     gain_db: float
     black_level_dn: float | None = None
+    """Mean DN without light, as measured on this camera before the first frame; not what its data sheet says."""
+
     saturation_dn: Annotated[int, Gt(0)]
     saturated_fraction: Annotated[float, Ge(0), Le(1)]
 

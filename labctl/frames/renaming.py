@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from labctl.errors import BadInput
+from labctl.frames.alike import exposure_key
 from labctl.frames.header import SetHeader
 from labctl.frames.record import FrameRecord
 
@@ -49,12 +50,38 @@ class Renaming:
         return record.model_copy(update=changed) if changed else record
 
 
+class _View(NamedTuple):
+    """How a frame was taken: only what was taken alike is a repeat. Fields are called as an error names them."""
+
+    mask: str | None
+    exposure_s: float
+    gain_db: float
+    black_level_dn: float | None
+    saturation_dn: int
+
+
+class _Meaning(NamedTuple):
+    """What a sample is. Fields are called as an error names them."""
+
+    label: str | int | None
+    split: int | None
+    scene: str | None
+
+
 @dataclass
 class _Summary:
     """What the records of one set use. taken: (sample, repeat, rung) of its scenes."""
 
     taken: set[tuple[int, int, int]] = field(default_factory=set)
-    masks: set[str | None] = field(default_factory=set)
+    views: dict[tuple[int, int], set[_View]] = field(default_factory=dict)
+    """By (sample, rung)."""
+
+    meanings: dict[int, _Meaning] = field(default_factory=dict)
+    """By sample, of its first frame: `verify` finds what a set contradicts itself in."""
+
+    exposures: dict[int, set[tuple[float, float]]] = field(default_factory=dict)
+    """By rung: (s, dB)."""
+
     names: dict[int, str | None] = field(default_factory=dict)
     samples: int = 0
     """One more than the highest sample id."""
@@ -71,17 +98,28 @@ class _Summary:
                 continue
             found.samples = max(found.samples, record.sample_id + 1)
             if record.kind == "scene":
-                found.taken.add((record.sample_id, record.repeat, record.rung))
-                found.repeats = max(found.repeats, record.repeat + 1)
-                found.masks.add(record.mask_hash)
+                found._add_scene(record, record.sample_id)
         return found
+
+    def _add_scene(self, record: FrameRecord, sample: int) -> None:
+        self.taken.add((sample, record.repeat, record.rung))
+        self.repeats = max(self.repeats, record.repeat + 1)
+        exposure_s = exposure_key(record.exposure_s)
+        view = _View(record.mask_hash, exposure_s, record.gain_db, record.black_level_dn, record.saturation_dn)
+        self.views.setdefault((sample, record.rung), set()).add(view)
+        self.exposures.setdefault(record.rung, set()).add((exposure_s, record.gain_db))
+        if sample not in self.meanings:
+            label = record.label if record.label_name is None else record.label_name
+            self.meanings[sample] = _Meaning(label, record.split, record.scene_hash)
 
 
 def renamings(sets: Sequence[Records], *, as_repeats: bool, say: Callable[[str], None]) -> list[Renaming]:
     """How every set changes when they become one. Raises BadInput for what cannot be told apart; see `merge`."""
     summaries = [_Summary.of(one.records) for one in sets]
     shifts = _sample_shifts(sets, summaries, say)
-    repeats = _repeat_shifts(sets, summaries, shifts, as_repeats)
+    _check_meanings(sets, summaries, shifts)
+    repeats = _repeat_shifts(sets, summaries, shifts, as_repeats, say)
+    _say_exposures(summaries, say)
     names = [_class_names(one, summary) for one, summary in zip(sets, summaries, strict=True)]
     if all(own == names[0] for own in names):
         return [Renaming(s, r, {}, names[0]) for s, r in zip(shifts, repeats, strict=True)]
@@ -110,7 +148,11 @@ def _sample_shifts(sets: Sequence[Records], summaries: Sequence[_Summary], say: 
 
 
 def _repeat_shifts(
-    sets: Sequence[Records], summaries: Sequence[_Summary], shifts: Sequence[int], as_repeats: bool
+    sets: Sequence[Records],
+    summaries: Sequence[_Summary],
+    shifts: Sequence[int],
+    as_repeats: bool,
+    say: Callable[[str], None],
 ) -> list[int]:
     """Raises BadInput for a sample that comes twice, unless it may count as a further repeat of the same exposure."""
     found: list[int] = []
@@ -128,10 +170,53 @@ def _repeat_shifts(
                 f"{twice} ({len(common)} such frames); leave one of the sets out, or give --as-repeats to keep them as "
                 "further repeats of the same samples"
             )
-        if any(summaries[n].masks != summary.masks for n in earlier):
-            raise BadInput(f"{twice}, but through another mask; only frames through one mask are repeats of each other")
+        for n in earlier:
+            _check_views(one, summary, sets[n], summaries[n])
+            if one.header.rig_hash != sets[n].header.rig_hash:
+                say(f"{one.where} was taken by a rig of other settings than {sets[n].where}; repeats come from both")
         found.append(max(found[n] + summaries[n].repeats for n in earlier))
     return found
+
+
+def _check_views(one: Records, summary: _Summary, other: Records, earlier: _Summary) -> None:
+    """Raise BadInput where a sample that both sets have was not taken alike: a mean would be of neither light."""
+    for sample, rung in sorted(summary.views.keys() & earlier.views.keys()):
+        new, old = summary.views[sample, rung], earlier.views[sample, rung]
+        for name, ours, theirs in zip(_View._fields, zip(*new, strict=True), zip(*old, strict=True), strict=True):
+            if set(ours) != set(theirs):
+                raise BadInput(
+                    f"{one.where} and {other.where} both have sample {sample}, rung {rung}, but with another {name}: "
+                    f"{_listed(ours)} and {_listed(theirs)}; only frames taken alike are repeats of each other: keep "
+                    "these sets apart"
+                )
+
+
+def _check_meanings(sets: Sequence[Records], summaries: Sequence[_Summary], shifts: Sequence[int]) -> None:
+    """Raise BadInput where sets do not mean the same by a sample: one split would leak into the other, unnoticed."""
+    first: dict[int, tuple[int, _Meaning]] = {}
+    for number, (one, summary, shift) in enumerate(zip(sets, summaries, shifts, strict=True)):
+        for sample, meaning in summary.meanings.items():
+            earlier, known = first.setdefault(sample + shift, (number, meaning))
+            for name, ours, theirs in zip(_Meaning._fields, meaning, known, strict=True):
+                if ours != theirs:
+                    raise BadInput(
+                        f"{one.where} gives sample {sample} the {name} {_listed([ours])}, {sets[earlier].where} gives "
+                        f"it {_listed([theirs])}; sets of one data source must agree: leave one of them out"
+                    )
+
+
+def _say_exposures(summaries: Sequence[_Summary], say: Callable[[str], None]) -> None:
+    """Frames of other brightness may stand side by side, where the user knows of it."""
+    for rung in sorted({rung for summary in summaries for rung in summary.exposures}):
+        own = [summary.exposures[rung] for summary in summaries if rung in summary.exposures]
+        if any(exposures != own[0] for exposures in own):
+            said = ", ".join(f"{exposure_s:g} s at {gain_db:g} dB" for exposure_s, gain_db in sorted(set().union(*own)))
+            say(f"the sets were not exposed alike (rung {rung}: {said}); the same light gives other values in them")
+
+
+def _listed(values: Iterable[object]) -> str:
+    said = {value[:12] if isinstance(value, str) else "unknown" if value is None else f"{value:g}" for value in values}
+    return ", ".join(sorted(said))
 
 
 def _moved(taken: set[tuple[int, int, int]], shift: int) -> set[tuple[int, int, int]]:

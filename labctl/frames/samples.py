@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from labctl.errors import BadInput
-from labctl.frames.corrections import divide, flat_response, mean_frame, merge_rungs, subtract
+from labctl.frames.alike import PART_BYTES, Offsets, check_alike
+from labctl.frames.corrections import Merged, clipped, divide, flat_response, mean_frame, merge_rungs, subtract
 from labctl.frames.fetching import fetch_all
 from labctl.frames.record import Kind
 from labctl.frames.store import FrameStore
@@ -20,9 +21,6 @@ from labctl.frozen import Frozen
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 Words = npt.NDArray[np.str_]
-
-PART_BYTES = 64 * 2**20
-"""Pixels that are in memory at a time while a mean is taken."""
 
 
 class Choice(Frozen):
@@ -51,7 +49,7 @@ class Treatment(Frozen):
     """Exposures of a ladder: one sample, in DN of the first, left out where that one is; or each for itself."""
 
     average: bool = False
-    """Repeats of a scene: one sample, their mean; else each for itself."""
+    """Repeats of a scene: one sample, their mean; else each for itself. Where a repeat clips, a mean is too low."""
 
 
 class Rows(Protocol):
@@ -77,12 +75,19 @@ class Rows(Protocol):
 class Samples:
     """Samples of a set, read from its shards when asked for. Goes to worker processes as its address.
 
-    Samples stand in the order of their first frame. Raises BadInput when the set has not what `treatment` needs.
+    Samples stand in the order of their first frame. Raises BadInput when the set has not what `treatment` needs, and
+    when frames that shall become one sample were not taken alike (see `check_alike`).
     """
+
+    clipped_pixels: int
+    """Of what `fill` has made since this was opened: pixels that are lower bounds, since a frame clipped there that
+    no shorter exposure makes up for. Frames as they were measured are not looked at."""
 
     def __init__(self, store: FrameStore, choice: Choice | None = None, treatment: Treatment | None = None) -> None:
         self.choice, self.treatment = choice or Choice(), treatment or Treatment()
+        self.clipped_pixels = 0
         self._source, self._store = store.source, store
+        store.check_ledger()
         chosen = store.select(**dict(self.choice))
         ladder = len(store.header.ladder) if self.treatment.rungs == "merge" else 1
         self._places, self._starts = _grouped(store, chosen, ladder, self.treatment)
@@ -90,10 +95,10 @@ class Samples:
         self.sample_ids: IntArray = store.column("sample_id")[first]
         self.label_names: Words = store.column("label_name")[first]
         self.splits: IntArray = store.splits(self.choice.splitting)[first]
-        self._merging = _Merging(store) if ladder > 1 else None
         self._rungs: IntArray = store.column("rung")[self._places] if ladder > 1 else np.empty(0, dtype=np.int64)
         self._offsets = _offsets(store, self._places, self.treatment)
         self._response = None if self.treatment.flat is None else read_flat(self.treatment.flat, self.frame_shape)
+        self._levels = None if self.as_measured else _Levels(store, self._places)
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -140,20 +145,22 @@ class Samples:
 
     def _measurement(self, frames: npt.NDArray[np.uint16], members: IntArray) -> FloatArray:
         """(C, h, w) of the raw frames (k, C, h, w) of one sample. members: where they stand in `_places`."""
+        levels = self._levels
+        assert levels is not None  # frames as they were measured do not come here
         offsets = None if self._offsets is None else self._offsets.frames[self._offsets.which[members]]
         lights: npt.NDArray[Any] = frames
-        if self._merging is not None and len(members) > 1:
+        if len(self._rungs) and len(members) > 1:
             begins = np.flatnonzero(self._rungs[members] == 0)
             ladders = [slice(*ends) for ends in pairwise([*begins.tolist(), len(members)])]
-            lights = np.stack(
-                [
-                    self._merging.merge(
-                        frames[ladder], self._places[members[ladder]], None if offsets is None else offsets[ladder]
-                    )
-                    for ladder in ladders
-                ]
-            )
+            merged = [
+                levels.merge(frames[ladder], members[ladder], None if offsets is None else offsets[ladder])
+                for ladder in ladders
+            ]
+            lights, lost = (np.stack(part) for part in zip(*merged, strict=True))
             offsets = None if offsets is None else offsets[begins]
+        else:
+            lost = levels.clipped(frames, members)
+        self.clipped_pixels += int(np.count_nonzero(lost.any(axis=0)))
         if offsets is not None:
             lights = subtract(lights, offsets)
         measured = lights[0] if len(lights) == 1 else lights.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -215,29 +222,38 @@ def class_names_of(store: FrameStore, names: Words) -> tuple[str, ...]:
 
 
 class _Levels:
-    """What the records of a set say of exposure, black and saturation."""
+    """What the records say of exposure, black and saturation of the frames `places`."""
 
-    def __init__(self, store: FrameStore) -> None:
-        self._exposures = store.column("exposure_s")
-        self._black = store.column("black_level_dn")
-        self._saturation = store.column("saturation_dn")
+    def __init__(self, store: FrameStore, places: IntArray) -> None:
+        names = ("exposure_s", "black_level_dn", "saturation_dn")
+        self._exposures, self._black, self._saturation = (store.column(name)[places] for name in names)
 
-    def merge(self, frames: npt.NDArray[np.uint16], places: IntArray, offsets: FloatArray | None) -> Merged:
+    def merge(self, frames: npt.NDArray[np.uint16], members: IntArray, offsets: FloatArray | None) -> Merged:
         """The rungs of one ladder as one frame."""
         black: Any = offsets
         if black is None:
-            black = self._black[places[0]]
+            black = self._black[members[0]]
             if np.isnan(black):
                 raise BadInput(
                     "the black level of these frames is not known, and their rungs cannot be merged without; ask for "
                     "`dark` or for separate rungs"
                 )
-        return merge_rungs(frames, self._exposures[places], black, float(self._saturation[places].min()))
+        return merge_rungs(frames, self._exposures[members], black, float(self._saturation[members[0]]))
 
-    def clipped(self, frames: npt.NDArray[np.uint16], places: IntArray) -> npt.NDArray[np.bool_]:
+    def clipped(self, frames: npt.NDArray[np.uint16], members: IntArray) -> npt.NDArray[np.bool_]:
         """(k, C, h, w) where frames clip."""
-        black, saturation = (column[places][:, None, None, None] for column in (self._black, self._saturation))
+        black, saturation = (column[members][:, None, None, None] for column in (self._black, self._saturation))
         return clipped(frames, black, saturation)
+
+
+def _offsets(store: FrameStore, places: IntArray, treatment: Treatment) -> Offsets | None:
+    if treatment.dark and treatment.background:
+        raise BadInput("dark and background are both asked for; a background holds the dark signal: ask for one")
+    if not treatment.dark and not treatment.background:
+        if treatment.flat is not None:
+            raise BadInput("a flat field divides light, not the black level; ask for `dark` or `background` too")
+        return None
+    return Offsets.of(store, places, "dark" if treatment.dark else "background")
 
 
 def _grouped(store: FrameStore, places: IntArray, ladder: int, treatment: Treatment) -> tuple[IntArray, IntArray]:
@@ -262,7 +278,9 @@ def _grouped(store: FrameStore, places: IntArray, ladder: int, treatment: Treatm
     rank = first[group.reshape(-1)]
     order = np.lexsort((rung, repeat, rank))
     begins = np.flatnonzero(np.diff(rank[order], prepend=-1))
-    return places[order], np.append(begins, len(places))
+    places, starts = places[order], np.append(begins, len(places))
+    check_alike(store, places, starts)
+    return places, starts
 
 
 def _parts(samples: Samples) -> Any:

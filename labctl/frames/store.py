@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ValidationError
 
 from labctl.errors import BadInput, RunFailed
 from labctl.frames.header import SetHeader, parse_header
@@ -79,9 +80,10 @@ class FrameStore:
         lines = (self.source.read(MARKS) or b"").split(b"\n")[:-1]
         try:
             return tuple(Mark.model_validate_json(line) for line in lines if line.strip())
-        except ValueError as error:
+        except ValidationError as error:
+            said = error.errors()[0]["msg"]
             raise RunFailed(
-                f"{self.where}: {MARKS} is damaged ({error}); restore it from a copy; see `labctl dataset verify`"
+                f"{self.where}: {MARKS} is damaged ({said}); restore it from a copy; see `labctl dataset verify`"
             ) from error
 
     @property
@@ -141,7 +143,13 @@ class FrameStore:
         text = self.source.read(f"{SPLITS}/{splitting}.json")
         if text is None:
             raise BadInput(f"{self.where} has no split '{splitting}'; make it with `labctl dataset split`")
-        by_sample = {int(sample): int(split) for sample, split in json.loads(text)["split_of_sample"].items()}
+        try:
+            by_sample = {int(sample): int(split) for sample, split in json.loads(text)["split_of_sample"].items()}
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise RunFailed(
+                f"{self.where}: {SPLITS}/{splitting}.json is damaged ({type(error).__name__}: {error}); make the split "
+                "anew with `labctl dataset split --replace`"
+            ) from error
         return np.array([by_sample.get(int(sample), -1) for sample in self.column("sample_id")], dtype=np.int64)
 
     def read(self, places: Sequence[int] | IntArray) -> npt.NDArray[np.uint16]:
@@ -175,10 +183,24 @@ class FrameStore:
     def check_whole(self) -> None:
         """Raise RunFailed unless every planned frame is there and the ledger holds. Pixels are proved when read."""
         planned = self.header.planned
-        if self.problems:
-            raise RunFailed(f"{self.where}: {self.problems[0]}; see `labctl dataset verify {self.where}`")
+        self.check_ledger()
         if planned is not None and len(self) != planned:
             raise RunFailed(f"{self.where}: {len(self)} of {planned} frames captured; `labctl resume` the run first")
+
+    def check_ledger(self) -> None:
+        """Raise RunFailed when the ledger has lost lines; a set that is still being captured may well be short."""
+        problem = self.problems[0] if self.problems else None
+        text = self.source.read(FINISHED)
+        if problem is None and text is not None:
+            try:
+                promised = int(json.loads(text)["frames"])
+            except (ValueError, TypeError, KeyError):
+                promised = len(self)
+                problem = f"{FINISHED} is damaged"
+            if promised != len(self):
+                problem = f"the set was finished with {promised} frames, the ledger has {len(self)}"
+        if problem is not None:
+            raise RunFailed(f"{self.where}: {problem}; see `labctl dataset verify {self.where}`")
 
     def dataset(
         self,
@@ -287,6 +309,8 @@ def _columns(names: Sequence[str], ledger: Ledger) -> list[npt.NDArray[Any]]:
 def _array(name: str, values: list[Any]) -> npt.NDArray[Any]:
     head, _, rest = name.partition(".")
     text = str(FrameRecord.model_fields[head].annotation)
+    if rest and any(isinstance(value, str) for value in values):
+        return np.array(["" if value is None else value for value in values], dtype=object)
     if rest or ("float" in text and "dict" not in text):
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     if "int" in text and "str" not in text:

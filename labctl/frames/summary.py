@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import ValidationError
 
 from labctl.errors import BadInput, RunFailed
@@ -31,16 +32,19 @@ PRIVACY_IN_WORDS: dict[Privacy, str] = {
 }
 
 
-def summarize(store: FrameStore) -> dict[str, Any]:
+def summarize(store: FrameStore, places: npt.NDArray[np.int64] | None = None) -> dict[str, Any]:
     """All of it as JSON values; what is not known is None. Reads the whole ledger and no pixels.
 
+    places: all that is said of frames is said of these alone. What is said of scenes and disk is of the whole set.
     Sizes in bytes, times in seconds since 1970, levels in DN. Raises RunFailed when a record cannot be read.
     """
     tally = _Tally()
+    places = np.arange(len(store)) if places is None else places
+    indices = store.column("index")[places]
     try:
-        for record in store.records:
-            tally.add(record)
-        marks = store.marks
+        for place in places.tolist():
+            tally.add(store.records[place])
+        marks = [mark for mark in store.marks if ((mark.first <= indices) & (indices <= mark.last)).any()]
     except ValidationError as error:
         raise RunFailed(
             f"{store.where} does not hold to its schema ({error.errors()[0]['msg']}); see `labctl dataset verify`"
@@ -60,8 +64,8 @@ def summarize(store: FrameStore) -> dict[str, Any]:
         "design": head.design,
         "privacy": head.privacy,
         "privacy_of_frames": _plain(tally.privacy),
-        "privacy_in_words": PRIVACY_IN_WORDS[worst_privacy(head.privacy, tally.privacy)],
-        "frames": len(store),
+        "privacy_in_words": PRIVACY_IN_WORDS[worst_privacy({head.privacy, *tally.privacy})],
+        "frames": len(places),
         "planned": head.planned,
         "finished": store.finished,
         "writer": writer_of(folder) if folder else None,
@@ -76,7 +80,7 @@ def summarize(store: FrameStore) -> dict[str, Any]:
         "gain_db": _span(tally.gains),
         "black_level_dn": _span(tally.black),
         "saturation_dn": _span(tally.saturation),
-        "saturated_fraction": {"mean": tally.saturated / max(len(store), 1), "highest": tally.most_saturated},
+        "saturated_fraction": {"mean": tally.saturated / max(len(places), 1), "highest": tally.most_saturated},
         "taken": _span(tally.times) if tally.times[0] < math.inf else None,
         "masks": _plain(tally.masks),
         "instruments": {name: {"unit": head.units.get(name), **span} for name, span in tally.spans().items()},
@@ -84,11 +88,11 @@ def summarize(store: FrameStore) -> dict[str, Any]:
         "retaken": tally.retaken,
         "witnessed": _plain(tally.witnessed),
         "marks": {word: sum(mark.word == word for mark in marks) for word in sorted({mark.word for mark in marks})},
-        "marked_frames": int(np.count_nonzero(store.marked)),
-        "later_splits": _later_splits(store, folder),
+        "marked_frames": int(np.count_nonzero(store.marked[places])),
+        "later_splits": _later_splits(store, folder, places),
         "scenes": None if scenes is None else {"kept": len(scenes), "shape": list(scenes.shape[1:])},
         "disk_bytes": _disk_bytes(folder) if folder else None,
-        "pixel_bytes": len(store) * head.frame_bytes,
+        "pixel_bytes": len(places) * head.frame_bytes,
         "compression": head.compression,
         "sync": head.sync,
         "shard_frames": head.shard_frames,
@@ -100,12 +104,11 @@ def summarize(store: FrameStore) -> dict[str, Any]:
     }
 
 
-def worst_privacy(header: Privacy, frames: Iterable[str]) -> Privacy:
+def worst_privacy(said: Collection[str]) -> Privacy:
     """A set protects no better than the least protecting of its frames; see `Privacy`.
 
-    Frames of no scene protect nobody and need not: of theirs only what the header says counts.
+    said: the levels of all frames of scenes, and, of a whole set, what its header says.
     """
-    said = {header, *frames}
     order: tuple[Privacy, ...] = ("none", "after-readout", "unknown", "optical")
     return next(word for word in order if word in said)
 
@@ -182,10 +185,10 @@ def _span(values: Iterable[float]) -> dict[str, float] | None:
     return {"low": min(listed), "high": max(listed)} if listed else None
 
 
-def _later_splits(store: FrameStore, folder: Path | None) -> dict[str, dict[str, int]]:
+def _later_splits(store: FrameStore, folder: Path | None, places: npt.NDArray[np.int64]) -> dict[str, dict[str, int]]:
     """Scene frames by part, of every later split. A folder behind an address cannot be listed."""
     found: dict[str, dict[str, int]] = {}
-    scenes = store.select(marked=None)
+    scenes = np.intersect1d(store.select(marked=None), places)
     for file in sorted((folder / SPLITS).glob("*.json")) if folder else ():
         try:
             parts = store.splits(file.stem)[scenes]

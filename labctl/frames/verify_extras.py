@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 
-from pydantic import ValidationError
-
 from labctl.errors import RunFailed
 from labctl.frames.layout import MARKS, SPLITS
 from labctl.frames.proof import Finding, error, note
@@ -23,9 +21,8 @@ def check_extras(store: FrameStore, sweep: Sweep, *, quick: bool) -> list[Findin
 def _mark_findings(store: FrameStore, sweep: Sweep) -> list[Finding]:
     try:
         marks = store.marks
-    except ValidationError as refused:
-        first = refused.errors()[0]["msg"]
-        return [error("marks", f"{MARKS} is damaged ({first}); no frame can be selected until it is mended")]
+    except RunFailed:
+        return [error("marks", f"{MARKS} is damaged; no frame can be selected until it is mended")]
     last = int(sweep.indices.max(initial=-1))
     findings = []
     for mark in marks:

@@ -52,7 +52,7 @@ class Features:
     basis: Values
     sigma_dn: Values
     blocks: Values
-    beside: float = 0.0
+    beside: float = 1.0
 
     @property
     def offset(self) -> Values:
@@ -96,7 +96,7 @@ class BlockWitness:
     def judge(self, frame: Frames, scene: FloatArray, previous: FloatArray | None) -> WitnessScore:
         """See `Witness.judge`."""
         grid, limits = self.responses.grid, self.thresholds
-        own, before = _grey(scene), _grey(scene if previous is None else previous)
+        own, before = self._grey(scene), self._grey(scene if previous is None else previous)
         means = grid.means(own[None])[0]
         found = self._compare(*self.observe(frame, means), means, grid.mixed_means(own, before))
         best = int(found.sigmas.argmax())
@@ -114,7 +114,7 @@ class BlockWitness:
 
     def tells_apart(self, scene: FloatArray, previous: FloatArray) -> bool:
         """See `Witness.tells_apart`. At the reference exposure."""
-        own, other = self.responses.grid.means(np.stack([_grey(scene), _grey(previous)]))
+        own, other = self.responses.grid.means(np.stack([self._grey(scene), self._grey(previous)]))
         variance = self.noise.variance(own @ self.responses.light_dn)
         noise = (self.features.basis * (variance / self.features.sigma_dn**2)) @ self.features.basis.T
         found = self._compare(own @ self.features.blocks, noise, own, other[None])
@@ -177,15 +177,15 @@ class BlockWitness:
                 f"{path} holds no witness ({type(error).__name__}: {error}); remove it, then it is measured anew"
             ) from error
 
+    def _grey(self, scene: FloatArray) -> Values:
+        wanted = (1, *self.responses.grid.scene_shape)
+        if scene.shape != wanted:
+            raise BadInput(f"a scene has shape {scene.shape}, this witness knows scenes of {wanted}")
+        return np.asarray(scene[0], dtype=np.float64)
+
     def _compare(self, seen: Values, noise: Values, own: Values, mixtures: Values) -> Comparison:
         blocks = self.features.blocks
         return compare(seen, own @ blocks, mixtures @ blocks, self.model_error + noise, self.features.offset)
-
-
-def _grey(scene: FloatArray) -> Values:
-    if scene.ndim != 3 or scene.shape[0] != 1:
-        raise BadInput(f"a scene has shape {scene.shape}; (1, H, W) is needed")
-    return np.asarray(scene[0], dtype=np.float64)
 
 
 def _is_bright(scale: float, slack: float) -> bool:

@@ -39,6 +39,12 @@ RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, np.inf)
 
 REMEDY = "use a mask that lets scenes differ, more light or a longer exposure, or capture without a witness"
 
+NEAREST = 0.01
+"""Share of wrong scenes that may lie nearer than those that count as near."""
+
+ROOM = 1 / 3
+"""How far the threshold goes from the right frames to the nearest wrong ones, by factors."""
+
 LEFT_OUT = 0.1
 """Share of the bins."""
 
@@ -130,7 +136,7 @@ def _beside(features: Features, light: Values) -> float:
         part, inverse = features.of(one, one < np.quantile(one, 1 - LEFT_OUT))
         moved += float(((part - whole) ** 2).sum())
         foretold += float(np.trace(inverse) - len(inverse))
-    return moved / max(foretold, 1e-12)
+    return max(moved / max(foretold, 1e-12), 1.0)
 
 
 def _observe(witness: BlockWitness, frames: Frames, means: Values) -> _Seen:
@@ -139,8 +145,10 @@ def _observe(witness: BlockWitness, frames: Frames, means: Values) -> _Seen:
 
 
 def _scales(found: _Seen) -> Values:
-    """(N,) brightness of each frame over that of its prediction."""
-    return np.asarray((found.seen * found.foretold).sum(axis=1) / (found.foretold**2).sum(axis=1))
+    """(N,) brightness of each frame over that of its prediction; 1 where that is black."""
+    square = (found.foretold**2).sum(axis=1)
+    products = (found.seen * found.foretold).sum(axis=1)
+    return np.asarray(np.divide(products, square, out=np.ones(len(square)), where=square > 1))
 
 
 def _correction(found: _Seen, ridge: float) -> Values:
@@ -179,7 +187,7 @@ def _model_error(found: _Seen, correction: Values) -> Values:
 
 
 def _thresholds(witness: BlockWitness, found: _Seen, ridge: float, scenes: Values) -> Thresholds:
-    mismatch, farthest = [], []
+    mismatch, wrong, farthest = [], [], []
     rng = np.random.default_rng(0)
     for inside in _folds(len(scenes)):
         others = _some(found, ~inside)
@@ -191,10 +199,17 @@ def _thresholds(witness: BlockWitness, found: _Seen, ridge: float, scenes: Value
                 mixtures = witness.responses.grid.mixed_means(scenes[index], scenes[other])
                 compared = compare(found.seen[index], own, mixtures @ blocks, noise, witness.features.offset)
                 farthest.append(max(float(compared.sigmas.max()), 0.0))
+                taken_for = mixtures[:1] @ blocks
+                wrong.append(
+                    compare(found.seen[index], taken_for[0], taken_for, noise, witness.features.offset).mismatch
+                )
             mismatch.append(compared.mismatch)
     chance = FALSE_ALARMS * SAFETY
     sigmas = max(SIGMAS, max(farthest), upper_limit(np.square(farthest), chance) ** 0.5)
-    return Thresholds(max(max(mismatch), upper_limit(np.array(mismatch), chance)), sigmas, FALSE_ALARMS)
+    right = max(max(mismatch), upper_limit(np.array(mismatch), chance))
+    # Where there is room towards wrong scenes a part of it is taken: rare right frames stray further than any law says.
+    nearest = max(float(np.quantile(wrong, NEAREST)), right)
+    return Thresholds(right * (nearest / right) ** ROOM, sigmas, FALSE_ALARMS)
 
 
 def _told_apart(witness: BlockWitness, found: _Seen, means: Values) -> float:

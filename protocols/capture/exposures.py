@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 PILOT_IDS = EXPOSURES_PER_STEP // 2
 """Pilots take exposure ids from here on, captured frames from 0."""
 
+BLACK_IDS = PILOT_IDS + 2**16
+"""Frames of the black level take exposure ids from here on."""
+
+BLACK_FRAMES = 4
+
 WITNESS_IDS = PILOT_IDS + EXPOSURES_PER_STEP // 4
 CHECK_IDS = WITNESS_IDS + EXPOSURES_PER_STEP // 8
 """Sentinels beside the plan."""
@@ -45,6 +50,22 @@ class SceneExposure:
 
     saturated_fraction: float
     """Share of the pixels of all pilot frames."""
+
+
+def black_level(
+    rig: Rig, cells: tuple[int, ...], scene_px: tuple[int, int] | None, roi: tuple[int, int], *, first_id: int
+) -> float:
+    """Mean DN without light: mask of (H, W) `cells` closed, scene black, at the shortest exposure of the camera.
+
+    scene_px: None for a live scene, which a closed mask hides. What a data sheet says of black is a wish: everything
+    that is counted as light is counted from here.
+    """
+    exposure = Exposure(exposure_s=rig.devices().camera.exposure_limits_s[0], roi=roi)
+    closed = np.zeros(cells, dtype=np.float32)
+    ids = range(first_id, first_id + BLACK_FRAMES)
+    scenes = None if scene_px is None else np.zeros((BLACK_FRAMES, 1, *scene_px), dtype=np.float32)
+    plan = still_plan("live" if scenes is None else scenes, closed, exposure, exposure_ids=ids)
+    return float(rig.expose(plan).pixels.mean())
 
 
 def white_exposure(

@@ -10,7 +10,7 @@ import numpy as np
 from labctl.durable import write_json
 from labctl.errors import BadInput
 from labctl.exposure import Exposure, FloatArray
-from labctl.frames.witness import BlockWitness, Witness, load_witness, measure_witness
+from labctl.frames.witness import REST_S, BlockWitness, Witness, load_witness, measure_witness
 from labctl.steps import StepContext
 from protocols.capture.exposures import WITNESS_IDS
 from protocols.keys import first_exposure_id
@@ -23,6 +23,9 @@ WitnessKind = Literal["templates", "twin", "none"]
 
 CALIBRATION_SCENES: Mapping[WitnessKind, int] = {"templates": 64, "twin": 128}
 """From which a witness learns how far its predictions are off."""
+
+MEASURED_REST_S = 0.1
+"""Displays get so long to settle meanwhile, or twice their settling time, where that was measured on this rig."""
 
 WITNESS_FILE, NO_WITNESS_FILE = "witness.npz", "no-witness.json"
 
@@ -69,14 +72,30 @@ def _measured(
         context.progress(done, total, "exposures of the witness")
         context.stop_here(f"the witness is measured anew; {done} of {total} of its exposures were taken")
 
+    rig = context.rig
+    measured = {settle["from"] for settle in rig.describe()["settle"].values()} <= {"measured", "simulated"}
+    rest_s = MEASURED_REST_S if measured else REST_S
     if kind == "templates":
         return measure_witness(
-            context.rig, mask, scene_px, exposure, first_id=first_id, calibration_scenes=scenes, progress=progress
+            rig,
+            mask,
+            scene_px,
+            exposure,
+            first_id=first_id,
+            calibration_scenes=scenes,
+            rest_s=rest_s,
+            progress=progress,
         )
     from protocols.twin_witness import twin_witness
 
-    rig = context.rig
-    twin = rig.spec.twin.build(rig.spec.roads)
     return twin_witness(
-        rig, twin, mask, scene_px, exposure, first_id=first_id, calibration_scenes=scenes, progress=progress
+        rig,
+        rig.spec.twin.build(rig.spec.roads),
+        mask,
+        scene_px,
+        exposure,
+        first_id=first_id,
+        calibration_scenes=scenes,
+        rest_s=rest_s,
+        progress=progress,
     )

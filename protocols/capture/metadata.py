@@ -29,10 +29,21 @@ READINGS_EVERY_S = 1.0
 About = dict[str, Annotated[str, MaxLen(10_000)]]
 
 
+PINHOLE_CELLS = 4
+"""Open cells up to which a mask counts as a pinhole."""
+
+
 class FrameNotes:
     """Makes the record of each frame of one step, from the frame, the instruments and the rig as they are now."""
 
-    def __init__(self, context: StepContext, *, readings_every_s: float = READINGS_EVERY_S) -> None:
+    def __init__(
+        self,
+        context: StepContext,
+        mask: FloatArray,
+        *,
+        black_dn: float,
+        readings_every_s: float = READINGS_EVERY_S,
+    ) -> None:
         rig = context.rig
         self._rig = rig
         self._readings = InstrumentReadings(rig, readings_every_s)
@@ -40,8 +51,8 @@ class FrameNotes:
         self._retakes: dict[int, list[str]] = {}
         self._constant: dict[str, Any] = {
             "design": context.setting.design,
-            "privacy": design_privacy(context),
-            "black_level_dn": float(rig.spec.twin.sensor.black_level_dn),
+            "privacy": design_privacy(context, mask),
+            "black_level_dn": black_dn,
             "calibrations": calibration_ids(rig),
             "rig_hash": rig.spec.content_hash,
             "run_id": context.run_folder.name,
@@ -108,7 +119,12 @@ class InstrumentReadings:
 
 
 def set_header(
-    context: StepContext, frame_shape: tuple[int, int, int], planned: int, about: Mapping[str, str], **more: Any
+    context: StepContext,
+    mask: FloatArray,
+    frame_shape: tuple[int, int, int],
+    planned: int,
+    about: Mapping[str, str],
+    **more: Any,
 ) -> SetHeader:
     """The header of the set that this step captures; the step's content hash names it."""
     setting, rig = context.setting, context.setting.rig
@@ -123,7 +139,7 @@ def set_header(
         rig_hash=rig.content_hash,
         nature=rig.nature,
         design=setting.design,
-        privacy=design_privacy(context),
+        privacy=design_privacy(context, mask),
         data_id=None if data is None else data.fingerprint(),
         units=_units(rig),
         about=dict(about),
@@ -131,12 +147,15 @@ def set_header(
     )
 
 
-def design_privacy(context: StepContext) -> Privacy:
-    """Where the design of this step protects; `unknown` when it does not say, or there is none."""
+def design_privacy(context: StepContext, mask: FloatArray) -> Privacy:
+    """Where the design of this step protects; `unknown` when it does not say, or there is none.
+
+    Whatever it says, a mask that lets through no more than `PINHOLE_CELLS` cells takes pictures.
+    """
     if context.setting.design is None:
         return "unknown"
     said: Privacy = getattr(context.setting.design_settings(), "raw_frames", "unknown")
-    return said
+    return "none" if said == "optical" and mask.sum() <= PINHOLE_CELLS else said
 
 
 def mask_facts(mask: FloatArray, rig: Rig) -> dict[str, str]:

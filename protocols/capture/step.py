@@ -24,7 +24,7 @@ from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Role, Source, Step, StepContext, StepResult, StepSetting
 from protocols.capture.drift import DriftWatch
 from protocols.capture.exposing import Exposer
-from protocols.capture.exposures import PILOT_IDS, check_ladder, scene_exposure, white_exposure
+from protocols.capture.exposures import BLACK_IDS, PILOT_IDS, black_level, check_ladder, scene_exposure, white_exposure
 from protocols.capture.judging import WitnessKind, open_witness
 from protocols.capture.metadata import About, FrameNotes, set_header, set_instruments
 from protocols.capture.order import CapturePlan, OrderName, arrange, plan_capture
@@ -201,6 +201,7 @@ class Capture(Step):
         folder = context.folder / "frames"
         header = set_header(
             context,
+            np.load(context.input(self.mask)),
             (1, *shape),
             len(plan),
             self.about,
@@ -236,7 +237,7 @@ class Capture(Step):
             )
         mask = np.load(context.input(self.mask))
         set_instruments(self.instruments, rig)
-        exposure = self._exposure(context, mask, data, shape)
+        exposure, black_dn = self._exposure(context, mask, data, shape)
         times_s = check_ladder(exposure.exposure_s, self.ladder, rig.devices().camera.exposure_limits_s, "the camera")
         exposures = [exposure.model_copy(update={"exposure_s": time_s}) for time_s in times_s]
         witness = open_witness(context, self.witness, mask, data, self._rows(data), exposure)
@@ -246,7 +247,7 @@ class Capture(Step):
                 context.folder,
                 writer.mark,
                 limit=self.drift_limit,
-                black_dn=float(rig.spec.twin.sensor.black_level_dn),
+                black_dn=black_dn,
                 saturation_dn=rig.devices().camera.saturation_dn,
                 kept=writer.next_index,
             )
@@ -254,7 +255,7 @@ class Capture(Step):
             context,
             writer,
             Exposer(rig, plan, data, mask, exposures, first_id=first_exposure_id(context.content_hash)),
-            FrameNotes(context, readings_every_s=self.readings_every_s),
+            FrameNotes(context, mask, black_dn=black_dn, readings_every_s=self.readings_every_s),
             block=self.block,
             witness=witness,
             attempts=self.witness_attempts,
@@ -262,17 +263,20 @@ class Capture(Step):
             on_drift=self.on_drift,
         ).take()
 
-    def _exposure(self, context: StepContext, mask: FloatArray, data: ImageSet, shape: tuple[int, int]) -> Exposure:
-        """The exposure of this capture, searched once and kept in a file: a resumed capture must not search again."""
+    def _exposure(
+        self, context: StepContext, mask: FloatArray, data: ImageSet, shape: tuple[int, int]
+    ) -> tuple[Exposure, float]:
+        """Exposure and black level (DN) of this capture, found once and kept in a file for when it is resumed."""
         path = context.folder / EXPOSURE_FILE
         if path.exists():
-            return Exposure(exposure_s=json.loads(path.read_text())["exposure_s"], roi=shape)
+            kept = json.loads(path.read_text())
+            return Exposure(exposure_s=kept["exposure_s"], roi=shape), kept["black_level_dn"]
         first_id = first_exposure_id(context.content_hash) + PILOT_IDS
+        scene_px = (data.images.shape[-2], data.images.shape[-1])
         found: dict[str, Any] = {"how": str(self.exposure_s)}
         if self.exposure_s != "auto":
             exposure_s = self.exposure_s
         elif self.pilot == "white":
-            scene_px = (data.images.shape[-2], data.images.shape[-1])
             exposure_s = white_exposure(context.rig, mask, scene_px, shape, self.fill, first_id=first_id)
         else:
             rows = self._rows(data)
@@ -284,9 +288,11 @@ class Capture(Step):
                 f"exposure {exposure_s:.4g} s from {len(scenes)} scenes: the brightest fills "
                 f"{pilot.brightest_fill:.2f} of the sensor, {pilot.saturated_fraction:.3%} of all pixels saturate"
             )
+        black_id = first_exposure_id(context.content_hash) + BLACK_IDS
+        black_dn = black_level(context.rig, mask.shape, scene_px, shape, first_id=black_id)
         taken = context.rig.devices().camera.configure(Exposure(exposure_s=exposure_s, roi=shape))
-        write_json(path, {"exposure_s": taken.exposure_s, **found, "time": time.time()})
-        return taken
+        write_json(path, {"exposure_s": taken.exposure_s, "black_level_dn": black_dn, **found, "time": time.time()})
+        return taken, black_dn
 
     def _check_same_exposure(self, setting: StepSetting) -> None:
         maker = setting.protocol.steps[self.mask.step]

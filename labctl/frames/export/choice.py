@@ -87,10 +87,15 @@ class Choice:
         return [int(sample) for sample in samples if sample >= 0 and self.scenes.has(int(sample))]
 
     @property
-    def identifying(self) -> dict[str, int]:
-        """Frames that show a scene and are not protected by the optics, by their privacy level."""
+    def privacy_levels(self) -> dict[str, int]:
+        """Frames that show a scene, by their privacy level."""
         levels = self.store.column("privacy")[self.places][~_shows_nobody(self.store)[self.places]]
-        return {str(level): count for level, count in Counter(levels.tolist()).items() if level != "optical"}
+        return {str(level): count for level, count in Counter(levels.tolist()).items()}
+
+    @property
+    def identifying(self) -> dict[str, int]:
+        """Those of them that the optics do not protect."""
+        return {level: count for level, count in self.privacy_levels.items() if level != "optical"}
 
 
 def choose(
@@ -107,10 +112,12 @@ def choose(
     """Choose as `FrameStore.select` does; marked: frames in doubt too.
 
     coded_only: neither scenes, nor frames of a design whose raw frames identify, or may identify.
-    Raises BadInput when nothing that shows a scene is left of what was asked for, or when there is nothing.
+    Raises BadInput when nothing that shows a scene is left of what was asked for, or when there is nothing;
+    RunFailed when the ledger has lost lines.
     """
     if coded_only and scenes:
         raise BadInput("coded frames only, and scenes too, cannot both be had; leave out --coded-only or --scenes")
+    store.check_ledger()
     asked = store.select(kind=kind, split=split, splitting=splitting, label=label, marked=None)
     if not len(asked):
         raise BadInput(f"{store.where} has no frame that was asked for; see `labctl dataset info`")

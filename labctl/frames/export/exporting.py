@@ -17,6 +17,7 @@ from labctl import __version__
 from labctl.durable import sync_folder, write_json
 from labctl.errors import BadInput, RunFailed
 from labctl.frames.export.choice import Choice
+from labctl.frames.export.export_card import export_card
 from labctl.frames.layout import CARD, is_set
 
 Format = Literal["nexus", "tiff", "webdataset", "tree"]
@@ -47,9 +48,7 @@ def export_set(
 
     with _whole_folder(out) as folder:
         write(choice, folder, advance)
-        card = choice.store.source.read(CARD)
-        if card is not None:
-            (folder / CARD).write_bytes(card)
+        (folder / CARD).write_text(export_card(choice, to))
         warning = privacy_warning(choice)
         if warning:
             (folder / WARNING).write_text(f"{warning}\n")

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from labctl.errors import BadInput
-from labctl.frames.corrections import divide, flat_response, mean_frame, merge_rungs, subtract
+from labctl.exposure import FrameTag
+from labctl.frames.corrections import clipped, divide, flat_response, mean_frame, merge_rungs, subtract
+from sim.noise import KeyedDraws
+from sim.sensor import Sensor, SensorSettings
 
 SHAPE = (1, 24, 32)
 BLACK, FULL = 64.0, 4095
@@ -59,7 +63,7 @@ def test_merged_rungs_follow_the_light_beyond_full_scale_with_the_noise_of_the_l
     light = np.broadcast_to(np.geomspace(20, 60000, SHAPE[-1]), SHAPE)  # DN in the second of the first rung
     times = np.array([1.0, 1 / 16, 16.0])
     merged = np.stack(
-        [merge_rungs(np.stack([_exposed(light, t, rng) for t in times]), times, BLACK, FULL) for _ in range(100)]
+        [merge_rungs(np.stack([_exposed(light, t, rng) for t in times]), times, BLACK, FULL).light for _ in range(100)]
     )
     assert merged.dtype == np.float32
     np.testing.assert_allclose(merged.mean(axis=(0, 2)) - BLACK, light[:, 0], rtol=0.02)
@@ -70,10 +74,58 @@ def test_merged_rungs_follow_the_light_beyond_full_scale_with_the_noise_of_the_l
 
 def test_one_rung_is_its_own_merger_and_a_pixel_that_every_rung_lost_is_a_lower_bound() -> None:
     frames = np.random.default_rng(0).integers(0, FULL + 1, (2, *SHAPE), dtype=np.uint16)
-    np.testing.assert_array_equal(merge_rungs(frames[:1], [0.01], BLACK, FULL), frames[0])
+    np.testing.assert_array_equal(merge_rungs(frames[:1], [0.01], BLACK, FULL).light, frames[0])
     frames[:, 0, 0, 0] = FULL
     merged = merge_rungs(frames, [4.0, 1.0], BLACK, FULL)
-    assert merged[0, 0, 0] == BLACK + 4 * (FULL - BLACK)
+    assert merged.light[0, 0, 0] == BLACK + 4 * (FULL - BLACK)
+    assert merged.clipped[0, 0, 0]
+    linear = (frames < 0.95 * FULL).any(axis=0)
+    assert linear.any()
+    assert not merged.clipped[linear].any()
+
+
+WELL_E, READ_NOISE_E = 10_000.0, 3.0
+
+
+def _ladder(times: list[float], light_e: np.ndarray, gain_dn_per_e: float) -> np.ndarray:
+    """(R, C, h, w) uint16 of the simulated sensor, whose clipped pixels show full well, read noise and offset."""
+    settings = SensorSettings(
+        shape=SHAPE[1:], pitch_m=1e-5, quantum_efficiency=1.0, full_well_e=WELL_E, read_noise_e=READ_NOISE_E,
+        black_level_dn=BLACK, bits=12, conversion_gain_dn_per_e=gain_dn_per_e, dsnu=5e-4,
+    )  # fmt: skip
+    photons = torch.from_numpy(np.broadcast_to(light_e, SHAPE).astype(np.float32)).expand(len(times), *SHAPE)
+    draws = KeyedDraws(1, [FrameTag(exposure_id) for exposure_id in range(len(times))])
+    return Sensor(settings).expose(photons, exposure_s=torch.tensor(times), draws=draws).numpy().astype(np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("gain_dn_per_e", "saturation_dn"),
+    [((FULL - BLACK) / WELL_E, FULL), (0.3, int(BLACK + 0.3 * WELL_E))],
+    ids=["a well as deep as the converter", "a well that is full below the range of the converter"],
+)
+def test_clipped_pixels_do_not_all_read_saturation_and_count_for_nothing(
+    gain_dn_per_e: float, saturation_dn: int
+) -> None:
+    times = [1.0, 4.0, 16.0]
+    light_e = np.linspace(1000, 8000, SHAPE[-1])  # electrons in the second of the first rung
+    frames = _ladder(times, light_e, gain_dn_per_e)
+    assert (light_e * 16 > WELL_E).all()
+    assert 0.2 < (frames[2] < saturation_dn).mean() < 0.8, "full wells with noise stand about the level, not at it"
+    assert clipped(frames[2], BLACK, saturation_dn).all()
+    merged = merge_rungs(frames, times, BLACK, saturation_dn)
+    error = (merged.light - BLACK) / (light_e * gain_dn_per_e) - 1
+    assert np.abs(error).max() < 0.15
+    assert np.sqrt((error**2).mean()) < 0.025, "as good as the shortest rung alone"
+    assert not merged.clipped.any()
+
+
+def test_a_pixel_that_clips_at_the_shortest_exposure_keeps_its_value_and_is_counted() -> None:
+    light_e = np.where(np.arange(SHAPE[-1]) < 8, 3 * WELL_E, 1000.0)
+    frames = _ladder([1.0, 4.0], light_e, (FULL - BLACK) / WELL_E)
+    merged = merge_rungs(frames, [1.0, 4.0], BLACK, FULL)
+    np.testing.assert_array_equal(merged.light[..., :8], frames[0][..., :8])
+    assert np.count_nonzero(merged.clipped) == 8 * SHAPE[1]
+    assert merged.clipped[..., :8].all()
 
 
 def test_every_rung_has_its_own_dark_frame() -> None:
@@ -82,7 +134,7 @@ def test_every_rung_has_its_own_dark_frame() -> None:
     dark = np.stack([BLACK + current * t for t in times]).astype(np.float32)
     frames = np.stack([BLACK + (current + 40) * t for t in times]).astype(np.float32)
     merged = merge_rungs(frames, times, dark, FULL)
-    np.testing.assert_allclose(subtract(merged, dark[0]), 40, rtol=1e-4)
+    np.testing.assert_allclose(subtract(merged.light, dark[0]), 40, rtol=1e-4)
 
 
 @pytest.mark.parametrize("times", [[1.0], [1.0, 0.0], [1.0, float("nan")]])

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from labctl.cli import dataset_files
 from labctl.errors import BadInput, RunFailed
+from labctl.frames.card import write_card
 from labctl.frames.export.choice import choose
 from labctl.frames.export.exporting import Format, export_set
 from labctl.frames.marks import Mark
@@ -106,11 +107,10 @@ def test_frames_in_doubt_stay_unless_they_are_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("to", FORMATS)
 def test_an_export_carries_its_card_and_proves_its_files(store: FrameStore, tmp_path: Path, to: Format) -> None:
-    (tmp_path / "set" / "card.md").write_text("# the card\n")
     told = export_set(choose(store, scenes=True), tmp_path / "out", to)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest == told
-    assert (tmp_path / "out" / "card.md").read_text() == "# the card\n"
+    assert f"an export ({to}) of 12 of the 12 frames" in (tmp_path / "out" / "card.md").read_text()
     files = {path.relative_to(tmp_path / "out").as_posix(): path for path in (tmp_path / "out").rglob("*.*")}
     files.pop("manifest.json")
     assert set(manifest["files"]) == set(files)
@@ -119,6 +119,38 @@ def test_an_export_carries_its_card_and_proves_its_files(store: FrameStore, tmp_
     assert manifest["frames"] == 12
     assert manifest["by_kind"] == {"dark": 1, "scene": 10, "sentinel": 1}
     assert manifest["scenes"] == 10
+
+
+def test_the_card_of_an_export_speaks_of_what_is_exported(tmp_path: Path) -> None:
+    write_set(tmp_path / "set", 12, head=header(12, privacy="after-readout"), records=of_all_levels, finish=False)
+    write_scenes(tmp_path / "set", range(12), np.zeros((12, 1, 2, 2), dtype=np.float32))
+    with FrameWriter(tmp_path / "set", header(12, privacy="after-readout")) as writer:
+        writer.mark(Mark(word="bad", first=2, last=3, reason="a hand in the beam"))
+        writer.finish()
+    write_card(tmp_path / "set")
+    store = FrameStore.open(tmp_path / "set")
+    choice = choose(store, coded_only=True, split="train")  # 0; 3, 6 and 9 are not of the level optical
+    export_set(choice, tmp_path / "coded", "tiff")
+    card = (tmp_path / "coded" / "card.md").read_text()
+    for said in (
+        "an export (tiff) of 1 of the 12 frames of the set.",
+        "1 that are marked as in doubt",
+        "**optical: the design is meant to protect",
+        "No sharp scenes are in this export.",
+        "| frames | 1: 1 scene |",
+        "| samples | 1 |",
+        "| splits | train 1 |",
+        "one TIFF of uint16 DN per frame",
+    ):
+        assert said in card, said
+    for said in ("IDENTIFY", "rm SET", "scenes.zarr", "FrameStore.open", "marked as in doubt (bad)", "ledger"):
+        assert said not in card, said
+
+    export_set(choose(store, scenes=True, marked=True), tmp_path / "all", "tiff")
+    card = (tmp_path / "all" / "card.md").read_text()
+    assert "**The sharp scenes of 10 samples lie beside the frames**" in card
+    assert "**none: the frames show the scene." in card
+    assert "2 frames are marked as in doubt (bad)" in card
 
 
 def test_an_export_that_identifies_says_so_where_it_lies(store: FrameStore, tmp_path: Path) -> None:

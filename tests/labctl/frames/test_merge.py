@@ -15,6 +15,7 @@ from labctl.frames.marks import Mark
 from labctl.frames.merge import merge
 from labctl.frames.record import FrameRecord
 from labctl.frames.scenes import Scenes, write_scenes
+from labctl.frames.splitting import By, Splitting, write_split
 from labctl.frames.store import FrameStore
 from labctl.frames.verify import verify
 from labctl.frames.writer import FrameWriter
@@ -94,11 +95,95 @@ def test_a_set_whose_records_or_marks_are_damaged_is_refused(
     assert not (tmp_path / "m").exists()
 
 
-def test_frames_through_another_mask_are_no_repeats(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"mask_hash": "other"}, "another mask: other and mask"),
+        ({"exposure_s": 0.02}, "another exposure_s: 0.02 and 0.002"),
+        ({"gain_db": 6.0}, "another gain_db: 6 and 0"),
+        ({"black_level_dn": None}, "another black_level_dn: unknown and 64"),
+        ({"saturation_dn": 255}, "another saturation_dn: 255 and 4095"),
+    ],
+)
+def test_only_frames_that_were_taken_alike_are_repeats(change: dict[str, Any], said: str, tmp_path: Path) -> None:
     write_set(tmp_path / "a", 3)
-    write_set(tmp_path / "b", 3, head=header(3, set_id="b"), records=lambda index: record(index, mask_hash="other"))
-    with pytest.raises(BadInput, match="through another mask"):
+    write_set(tmp_path / "b", 3, head=header(3, set_id="b"), records=lambda index: record(index, **change))
+    with pytest.raises(BadInput, match=said):
         merge([tmp_path / "a", tmp_path / "b"], tmp_path / "m", as_repeats=True)
+    assert not (tmp_path / "m").exists()
+
+
+def test_repeats_of_two_rigs_and_sets_of_two_exposures_are_told(tmp_path: Path) -> None:
+    write_set(tmp_path / "a", 3, head=header(3, rig_hash="rig-1"))
+    write_set(
+        tmp_path / "b", 6, head=header(6, set_id="b", rig_hash="rig-2"), images=lambda index: pixels(index, seed=1),
+        records=lambda index: record(index, exposure_s=0.002 if index < 3 else 0.02),
+    )  # fmt: skip
+    heard: list[str] = []
+    merge([tmp_path / "a", tmp_path / "b"], tmp_path / "m", as_repeats=True, say=heard.append)
+    assert any("rig of other settings" in text for text in heard)
+    assert any("rung 0: 0.002 s at 0 dB, 0.02 s at 0 dB" in text for text in heard)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"split": 2}, r"b gives sample 3 the split 2, .*a gives it 0"),
+        ({"label": 1, "label_name": "ben"}, "the label ben, .* anna"),
+        ({"scene_hash": "other"}, "the scene other"),
+    ],
+)
+def test_sets_that_do_not_mean_the_same_by_a_sample_are_refused(
+    change: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    def disagreeing(index: int) -> FrameRecord:
+        return record(index, repeat=1, **(change if index == 3 else {}))
+
+    write_set(tmp_path / "a", 6)
+    write_set(tmp_path / "b", 6, head=header(6, set_id="b"), records=disagreeing)
+    with pytest.raises(BadInput, match=said):
+        merge([tmp_path / "a", tmp_path / "b"], tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+def _split(folder: Path, of_sample: dict[int, int], *, by: By = "sample", seed: int = 1) -> None:
+    rule = Splitting(by=by, fractions=(0.5, 0.25, 0.25), seed=seed, split_of_sample=of_sample)
+    write_split(folder, "mine", rule)
+
+
+def test_a_later_split_goes_along_with_the_samples_that_it_is_of(tmp_path: Path) -> None:
+    write_set(tmp_path / "a", 4)
+    other(tmp_path / "b", 4, first=0, data_id="data-2")
+    _split(tmp_path / "a", {0: 0, 1: 1, 2: 2})
+    _split(tmp_path / "b", {0: 2, 1: 0, 3: 1})
+    heard: list[str] = []
+    made = merge([tmp_path / "a", tmp_path / "b"], tmp_path / "m", say=heard.append)
+    assert made.splits("mine").tolist() == [0, 1, 2, -1, 2, 0, -1, 1]
+    assert not any("mine" in text for text in heard)
+
+
+@pytest.mark.parametrize(
+    ("of_a", "of_b", "more", "said"),
+    [
+        ({0: 0}, None, {}, "b has none of that name"),
+        ({0: 0}, {0: 0}, {"seed": 2}, "split by different rules"),
+        ({0: 0, 1: 1}, {0: 0, 1: 2}, {}, "sample 1 in another part"),
+        ({0: 0}, {3: 2}, {"by": "label"}, "label 'anna' in another part"),
+    ],
+)
+def test_a_later_split_that_cannot_go_along_is_named(
+    of_a: dict[int, int], of_b: dict[int, int] | None, more: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    write_set(tmp_path / "a", 4)
+    write_set(tmp_path / "b", 4, head=header(4, set_id="b"), records=lambda index: record(index, repeat=1))
+    _split(tmp_path / "a", of_a, by=more.get("by", "sample"))
+    if of_b is not None:
+        _split(tmp_path / "b", of_b, **more)
+    heard: list[str] = []
+    made = merge([tmp_path / "a", tmp_path / "b"], tmp_path / "m", say=heard.append)
+    assert [said in text and "labctl dataset split" in text for text in heard] == [True]
+    with pytest.raises(BadInput, match="has no split 'mine'"):
+        made.splits("mine")
 
 
 def test_labels_are_brought_together_by_their_names(tmp_path: Path) -> None:

@@ -113,6 +113,49 @@ def test_repeats_of_a_ladder_are_merged_and_then_averaged(tmp_path: Path) -> Non
     np.testing.assert_allclose(_read(by_rung)[:, 0, 0, 0], [BLACK_DN + 110, BLACK_DN + 440])
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"exposure_s": 0.02}, r"sample 0 have different exposures \(s\), 0.002 and 0.02"),
+        ({"gain_db": 6.0}, r"gains \(dB\), 0 and 6"),
+        ({"mask_hash": "other"}, "masks, mask and other"),
+        ({"saturation_dn": 255}, "saturation levels"),
+        ({"black_level_dn": None}, "black levels"),
+    ],
+)
+def test_only_repeats_that_were_taken_alike_are_averaged(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    records = [record(0, sample_id=0), record(1, sample_id=0, repeat=1, **change)]
+    store = _set(tmp_path, records, [pixels(n) for n in range(2)])
+    with pytest.raises(BadInput, match=said):
+        Samples(store, treatment=Treatment(average=True))
+    assert len(Samples(store)) == 2, "each for itself"
+
+
+def test_a_ladder_through_two_masks_is_not_one_ladder(tmp_path: Path) -> None:
+    records = [
+        record(n, sample_id=0, rung=n % 2, exposure_s=0.001 * LADDER[n % 2], mask_hash="AB"[n // 2]) for n in range(4)
+    ]
+    store = _set(tmp_path, records, [pixels(n) for n in range(4)], ladder=LADDER)
+    with pytest.raises(BadInput, match="masks, A and B; only frames taken alike can become one"):
+        Samples(store)
+    assert len(Samples(store, treatment=Treatment(rungs="separate"))) == 4
+
+
+def test_exposures_that_tremble_when_read_back_are_alike(tmp_path: Path) -> None:
+    records = [record(n, sample_id=0, repeat=n, exposure_s=0.002 + 1e-9 * n) for n in range(2)]
+    store = _set(tmp_path, records, [pixels(n) for n in range(2)])
+    assert len(Samples(store, treatment=Treatment(average=True))) == 1
+
+
+def test_pixels_that_are_lower_bounds_are_counted(tmp_path: Path) -> None:
+    images = [np.full(SHAPE, 1000, np.uint16) for _ in range(2)]
+    images[0][0, 0, :3], images[1][0, 0, 2:4] = FULL_DN - 3, FULL_DN
+    store = _set(tmp_path, [record(n, sample_id=0, repeat=n) for n in range(2)], images)
+    samples = Samples(store, treatment=Treatment(average=True))
+    _read(samples)
+    assert samples.clipped_pixels == 4
+
+
 def _dark_set(folder: Path) -> tuple[FrameStore, npt.NDArray[np.float64]]:
     """Six scenes at two exposures, with two dark frames and two backgrounds of each."""
     rng = np.random.default_rng(0)
@@ -209,3 +252,15 @@ def test_labels_are_numbered_by_name(tmp_path: Path) -> None:
     assert label_numbers(names, ("anna", "ben"), "set").tolist() == [1, -1, 0]
     with pytest.raises(BadInput, match="set holds frames labelled ben; the classes are anna"):
         label_numbers(names, ("anna",), "set")
+
+
+def test_a_set_that_lost_lines_of_its_ledger_is_not_learned_from(tmp_path: Path) -> None:
+    write_set(tmp_path / "set", 10)
+    ledger = tmp_path / "set" / "ledger.jsonl"
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    ledger.write_bytes(b"".join(lines[:-3]))
+    with pytest.raises(RunFailed, match="finished with 10 frames, the ledger has 7"):
+        Samples(FrameStore.open(tmp_path / "set"))
+    ledger.write_bytes(b"".join(lines[:3] + lines[4:]))
+    with pytest.raises(RunFailed, match="no line for frame 3"):
+        Samples(FrameStore.open(tmp_path / "set"))

@@ -155,6 +155,19 @@ def test_other_exposures_of_a_ladder_are_judged_by_the_same_witness(trial: Trial
         assert "right" not in stale
 
 
+def test_a_frame_without_a_pixel_below_saturation_says_nothing_and_is_not_doubted(trial: Trial) -> None:
+    frame = trial.frames(trial.scenes[:1])
+    white = replace(frame, pixels=np.full_like(frame.pixels, frame.saturation_dn))
+    assert trial.witness.judge(white, trial.scenes[0], trial.scenes[1]).word == "right"
+
+
+def test_black_scenes_are_judged_too(trial: Trial) -> None:
+    black = np.zeros_like(trial.scenes[:1])
+    assert trial.words(black, black, trial.scenes[:1]) == ["right"]
+    assert trial.words(trial.scenes[:1], black, trial.scenes[:1]) == ["stale"]
+    assert trial.words(trial.scenes[:1], trial.scenes[:1], black) == ["right"]
+
+
 def test_a_witness_read_back_says_the_same(trial: Trial, tmp_path: Path) -> None:
     path = tmp_path / "witness.npz"
     trial.witness.save(path)
@@ -214,6 +227,8 @@ def test_frames_and_scenes_of_another_size_are_refused(trial: Trial) -> None:
     frame = trial.frames(trial.scenes[:1])
     with pytest.raises(BadInput, match="knows scenes of"):
         trial.witness.judge(frame, np.zeros((1, 32, 32)), None)
+    with pytest.raises(BadInput, match="knows scenes of"):
+        trial.witness.judge(frame, trial.scenes[0], np.zeros((63, 63)))
     smaller = replace(frame, pixels=frame.pixels[..., :16, :16])
     with pytest.raises(BadInput, match="knows frames of"):
         trial.witness.judge(smaller, trial.scenes[0], None)
