@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 IntArray = npt.NDArray[np.int64]
 
+PART_BYTES = 64 * 2**20
+
 
 class FrameStore:
     """A captured set, read only; also while somebody writes it, up to what is acknowledged.
@@ -44,7 +46,6 @@ class FrameStore:
         self.header: SetHeader = parse_header(text, source.where)
         self._ledger: Ledger = parse_ledger(source.read(LEDGER) or b"")
         self.problems = self._ledger.problems
-        self._place = {int(index): place for place, index in enumerate(self._ledger.indices)}
 
     @classmethod
     def open(cls, where: str | Path, **options: Any) -> Self:
@@ -175,8 +176,9 @@ class FrameStore:
             )
         return decode_frame(chunk, self.header)
 
-    def parts(self, places: Sequence[int] | IntArray, part: int = 256) -> Iterator[npt.NDArray[np.uint16]]:
-        """`read` in parts of at most `part` frames: a set need not fit in memory."""
+    def parts(self, places: Sequence[int] | IntArray, part: int | None = None) -> Iterator[npt.NDArray[np.uint16]]:
+        """`read` in parts of `part` frames, or of at most `PART_BYTES`: a set need not fit in memory."""
+        part = part or max(1, PART_BYTES // self.header.frame_bytes)
         for start in range(0, len(places), part):
             yield self.read(places[start : start + part])
 

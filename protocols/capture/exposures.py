@@ -26,6 +26,15 @@ BLACK_IDS = PILOT_IDS + 2**16
 
 BLACK_FRAMES = 4
 
+LIGHT_IDS = PILOT_IDS + 2**17
+"""Frames by which light is looked for take exposure ids from here on."""
+
+LIGHT_FRAMES = 8
+"""Of each, white and black."""
+
+LIGHT_SURE = 5.0
+"""Light is there when it stands so many standard errors above none: 1 in 10 000 dead benches passes."""
+
 WITNESS_IDS = PILOT_IDS + EXPOSURES_PER_STEP // 4
 CHECK_IDS = WITNESS_IDS + EXPOSURES_PER_STEP // 8
 """Sentinels beside the plan."""
@@ -66,6 +75,27 @@ def black_level(
     scenes = None if scene_px is None else np.zeros((BLACK_FRAMES, 1, *scene_px), dtype=np.float32)
     plan = still_plan("live" if scenes is None else scenes, closed, exposure, exposure_ids=ids)
     return float(rig.expose(plan).pixels.mean())
+
+
+def check_light(
+    rig: Rig, mask: FloatArray, scene_px: tuple[int, int], exposure: Exposure, *, first_id: int
+) -> None:
+    """Raise RunFailed when a white scene (H, W) through `mask` gives no more light than a black one.
+
+    Mean DN over the frame, its error from how LIGHT_FRAMES frames of each scatter.
+    """
+    scenes = np.zeros((2 * LIGHT_FRAMES, 1, *scene_px), dtype=np.float32)
+    scenes[:LIGHT_FRAMES] = 1.0
+    plan = still_plan(scenes, mask, exposure, exposure_ids=range(first_id, first_id + len(scenes)))
+    white, black = rig.expose(plan).pixels.mean(axis=(1, 2, 3), dtype=np.float64).reshape(2, LIGHT_FRAMES)
+    light_dn = white.mean() - black.mean()
+    error_dn = math.sqrt((white.var(ddof=1) + black.var(ddof=1)) / LIGHT_FRAMES)
+    if light_dn <= LIGHT_SURE * error_dn:
+        raise RunFailed(
+            f"no light reaches the camera: at {exposure.exposure_s:.3g} s a white scene gives {light_dn:+.2g} DN more than "
+            f"a black one, with an error of {error_dn:.2g}; look at the lamp, the lens cap, the scene display and the "
+            "mask, then `labctl resume`; a frame this dark needs a run with another exposure, or with `witness: none`"
+        )
 
 
 def white_exposure(

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from labctl.durable import write_json
-from labctl.errors import BadInput
+from labctl.errors import BadInput, RunFailed
 from labctl.exposure import Exposure, FloatArray
 from labctl.frames.witness import REST_S, BlockWitness, Witness, load_witness, measure_witness
 from labctl.steps import StepContext
-from protocols.capture.exposures import WITNESS_IDS
+from protocols.capture.exposures import LIGHT_IDS, WITNESS_IDS, check_light
 from protocols.keys import first_exposure_id
 from protocols.splits import IntArray, spread
 
@@ -27,15 +27,19 @@ CALIBRATION_SCENES: Mapping[WitnessKind, int] = {"templates": 64, "twin": 128}
 MEASURED_REST_S = 0.1
 """Displays get so long to settle meanwhile, or twice their settling time, where that was measured on this rig."""
 
+IDS_OF_A_WITNESS = 2**12
+"""More exposures than measuring one takes."""
+
 WITNESS_FILE, NO_WITNESS_FILE = "witness.npz", "no-witness.json"
 
 
 def open_witness(
     context: StepContext, kind: WitnessKind, mask: FloatArray, data: ImageSet, rows: IntArray, exposure: Exposure
 ) -> Witness | None:
-    """The witness of this capture: as kept, or measured now; None for `none`, and where the rig cannot have one.
+    """The witness of this capture: as kept, or measured now; None for `none`, and where frames cannot tell scenes apart.
 
-    rows: of the scenes that will be captured. It learns from others where there are enough.
+    rows: of the scenes that will be captured. It learns from others where there are enough. Raises RunFailed when there
+    is no light at all: a dead bench is not to be captured to the end.
     """
     if kind == "none":
         return None
@@ -44,14 +48,40 @@ def open_witness(
         return None
     if path.exists():
         return load_witness(path)
-    scenes = np.asarray(data.images[calibration_rows(len(data), rows, CALIBRATION_SCENES[kind])], dtype=np.float32)
     try:
-        witness = _measured(context, kind, mask, scenes, exposure)
+        witness = _measured(context, kind, mask, _calibration_scenes(kind, data, rows), exposure)
     except BadInput as error:
+        scene_px = (data.images.shape[-2], data.images.shape[-1])
+        first_id = first_exposure_id(context.content_hash) + LIGHT_IDS
+        check_light(context.rig, mask, scene_px, exposure, first_id=first_id)
         context.log(f"no witness proves which scene a frame shows: {error}")
         write_json(none_path, {"why": str(error)})
         return None
     witness.save(path)
+    return witness
+
+
+def renew_witness(
+    context: StepContext,
+    kind: WitnessKind,
+    mask: FloatArray,
+    data: ImageSet,
+    rows: IntArray,
+    exposure: Exposure,
+    *,
+    number: int,
+) -> Witness:
+    """The witness measured anew and kept in place of the one that was, after recalibration `number` (1, 2, ...).
+
+    Raises RunFailed when the bench gives none any more; then the one that was kept stays.
+    """
+    try:
+        witness = _measured(context, kind, mask, _calibration_scenes(kind, data, rows), exposure, number)
+    except BadInput as error:
+        raise RunFailed(
+            f"after the recalibration no witness can be measured: {error}; put the bench right, then `labctl resume`"
+        ) from error
+    witness.save(context.folder / WITNESS_FILE)
     return witness
 
 
@@ -62,10 +92,15 @@ def calibration_rows(count: int, captured: IntArray, wanted: int) -> IntArray:
     return pool[spread(len(pool), wanted)]
 
 
+def _calibration_scenes(kind: WitnessKind, data: ImageSet, rows: IntArray) -> FloatArray:
+    chosen = calibration_rows(len(data), rows, CALIBRATION_SCENES[kind])
+    return np.asarray(data.images[chosen], dtype=np.float32)
+
+
 def _measured(
-    context: StepContext, kind: WitnessKind, mask: FloatArray, scenes: FloatArray, exposure: Exposure
+    context: StepContext, kind: WitnessKind, mask: FloatArray, scenes: FloatArray, exposure: Exposure, number: int = 0
 ) -> BlockWitness:
-    first_id = first_exposure_id(context.content_hash) + WITNESS_IDS
+    first_id = first_exposure_id(context.content_hash) + WITNESS_IDS + number * IDS_OF_A_WITNESS
     scene_px = (scenes.shape[-2], scenes.shape[-1])
 
     def progress(done: int, total: int) -> None:

@@ -25,7 +25,7 @@ from labctl.steps import Estimate, Role, Source, Step, StepContext, StepResult, 
 from protocols.capture.drift import DriftWatch
 from protocols.capture.exposing import Exposer
 from protocols.capture.exposures import BLACK_IDS, PILOT_IDS, black_level, check_ladder, scene_exposure, white_exposure
-from protocols.capture.judging import WitnessKind, open_witness
+from protocols.capture.judging import WitnessKind, open_witness, renew_witness
 from protocols.capture.metadata import About, FrameNotes, set_header, set_instruments
 from protocols.capture.order import CapturePlan, OrderName, arrange, plan_capture
 from protocols.capture.taking import FrameTaking, OnDrift
@@ -258,6 +258,7 @@ class Capture(Step):
             FrameNotes(context, mask, black_dn=black_dn, readings_every_s=self.readings_every_s),
             block=self.block,
             witness=witness,
+            renew_witness=partial(renew_witness, context, self.witness, mask, data, self._rows(data), exposure),
             attempts=self.witness_attempts,
             drift=drift,
             on_drift=self.on_drift,
@@ -349,6 +350,7 @@ class Capture(Step):
             "frames": len(captured),
             "exposure_s": float(captured.column("exposure_s")[first_rung[0]]),
             "saturated_fraction": float(captured.column("saturated_fraction")[places].mean()),
+            "witnessed": int(np.isfinite(captured.column("witness.own")).sum()),
             "retaken": int((captured.column("attempt") > 0).sum()),
             "doubtful": words.count("doubtful"),
             "marked": int(captured.marked.sum()),

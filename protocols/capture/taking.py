@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +19,7 @@ from labctl.frames.writer import FrameWriter
 from labctl.steps import StepContext
 from protocols.capture.drift import Change, DriftWatch
 from protocols.capture.exposing import Exposer
+from protocols.capture.judging import WITNESS_FILE
 from protocols.capture.metadata import FrameNotes
 
 OnDrift = Literal["ask", "stop", "mark"]
@@ -37,6 +38,7 @@ class FrameTaking:
     """Takes the frames of a plan that a set does not have yet.
 
     block: frames between two looks at whether the user wants to stop. attempts: at a frame that the witness doubts.
+    renew_witness: measures the witness anew after a recalibration, given a number that no other one had, from 1 on.
     drift: None without sentinels.
     """
 
@@ -49,12 +51,14 @@ class FrameTaking:
         *,
         block: int,
         witness: Witness | None,
+        renew_witness: Callable[..., Witness],
         attempts: int,
         drift: DriftWatch | None,
         on_drift: OnDrift,
     ) -> None:
         self._context, self._writer, self._exposer, self._notes = context, writer, exposer, notes
         self._block, self._witness, self._attempts = block, witness, attempts
+        self._renew_witness = renew_witness
         self._drift, self._on_drift = drift, on_drift
         self._previous: FloatArray | None = None
         self._doubtful_in_a_row = 0
@@ -119,7 +123,9 @@ class FrameTaking:
             raise RunFailed(
                 f"{self._doubtful_in_a_row} frames in a row, up to frame {index}, do not show their scene, at the last "
                 f"of {self._attempts} attempts each ({judged.doubt}); look whether the scene display shows what it is "
-                "given, whether anything moved, and at `labctl sync`; then `labctl resume`, or set `witness: none`"
+                "given, whether anything moved, and at `labctl sync`; then `labctl resume`. If the bench was changed on "
+                f"purpose, remove {self._context.folder / WITNESS_FILE} first: resume measures it anew. A new run with "
+                "`witness: none` captures without this proof"
             )
         record = self._notes.record(frame, retries=retries, witness=score, **self._exposer.facts(index, scene))
         self._writer.append(frame.pixels[0], record)
@@ -148,6 +154,7 @@ class FrameTaking:
         last = store.records[start - 1]
         if last.witness is not None and last.witness.word != "right" and not store.marked[start - 1]:
             self._mark_doubtful(start - 1, last)
+        self._doubtful_in_a_row = _doubtful_at_the_end(store.records)
         if self._drift is None:
             return
         for index in range(self._drift.judged + 1, start):
@@ -184,16 +191,36 @@ class FrameTaking:
             self._recalibrate(index)
 
     def _recalibrate(self, index: int) -> None:
-        """The operator did it by hand: only the reference is new. Calibration steps, once there are any, run here."""
+        """The operator did it by hand: new are what frames are compared with. Calibration steps, once there are any,
+        run here.
+        """
         assert self._drift is not None
+        anew = "sentinels are compared with a new reference"
+        if self._witness is not None:  # what it knows of the bench as it stood before would make every frame doubtful
+            self._witness = self._renew_witness(number=self._drift.checks + 1)
+            self._doubtful_in_a_row = 0
+            anew += ", frames with a witness measured anew,"
         frame = self._exposer.sentinel_beside(self._drift.checks)
         self._drift.take_reference(index, frame.pixels[0])
-        self._context.log(f"recalibrated after frame {index}; sentinels are compared with a new reference from here on")
+        said = f"recalibrated after frame {index}; {anew} from here on"
+        append_line(self._writer.folder.history, {"time": time.time(), "did": [said]})
+        self._context.log(said)
 
     def _mark_doubtful(self, index: int, record: FrameRecord) -> None:
         assert record.witness is not None
         reason = f"witness: {record.witness.word}, at the last of {record.attempt + 1} attempts"
         self._writer.mark(Mark(word="doubtful", first=index, last=index, reason=reason, unix_time_s=record.unix_time_s))
+
+
+def _doubtful_at_the_end(records: Sequence[FrameRecord]) -> int:
+    """How many frames that the witness doubted are the last ones that it judged: a resume must not begin to count anew."""
+    count = 0
+    for record in reversed(records):
+        if record.witness is not None:
+            if record.witness.word == "right":
+                break
+            count += 1
+    return count
 
 
 @dataclass(frozen=True)
