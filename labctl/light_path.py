@@ -47,6 +47,9 @@ class Retake:
     """An exposure that was taken a second time because its first frame was lost or doubtful, and was thrown away."""
 
     exposure_id: int
+    attempt: int
+    """Of whoever asked for the exposure; see `FrameTag`."""
+
     reason: str
 
 
@@ -76,7 +79,7 @@ class SequencedLightPath:
                 except InterlockError:
                     raise
                 except HardwareError as error:
-                    self._note(Retake(plan.tag(index).exposure_id, str(error)))
+                    self._note(Retake(plan.tag(index).exposure_id, plan.tag(index).attempt, str(error)))
                     frame = self._take_again(plan, index, devices, order, error)
                 yield frame
         except BaseException:

@@ -24,9 +24,6 @@ class LabelledFrames:
     labels: npt.NDArray[np.int64]
     splits: npt.NDArray[np.int64]
     sample_ids: npt.NDArray[np.int64]
-    saturated_fraction: float
-    """Of all pixels of all frames."""
-
     clipped_fraction: float
     """Of the pixels of the samples, those that are lower bounds: in a repeat, even the shortest exposure clipped."""
 
@@ -70,7 +67,6 @@ def labelled_frames(folder: Path, class_names: Sequence[str]) -> LabelledFrames:
         labels=_class_numbers(captured.column("label_name")[first[of_sample]], class_names, folder),
         splits=captured.splits()[first[of_sample]],
         sample_ids=samples,
-        saturated_fraction=float(captured.column("saturated_fraction")[places].mean()),
         clipped_fraction=float(lost.mean()),
     )
 

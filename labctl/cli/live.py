@@ -51,7 +51,7 @@ class LiveProgress:
             disable=not self.console.is_terminal,
         )
         self._task: TaskID | None = None
-        self._key = ""
+        self._key = self._unit = ""
         self._total = 0
         self._number = 0
 
@@ -110,7 +110,10 @@ class LiveProgress:
 
     def _see_progress(self, event: Mapping[str, Any]) -> None:
         values = "  ".join(f"{name} {_short(value)}" for name, value in event["values"].items())
+        if self._task is not None and self._unit != event["unit"]:
+            self._drop_bar()  # the step went on to something else
         if self._task is None:
+            self._unit = event["unit"]
             self._task = self._progress.add_task(self._key, total=event["total"], unit=event["unit"], values=values)
         self._progress.update(self._task, completed=event["done"], total=event["total"], values=values)
 

@@ -38,6 +38,14 @@ def claim(folder: Path) -> FileLock:
     return lock
 
 
+def release(lock: FileLock) -> None:
+    """Let go of a set. Who wrote it is nobody's business once it is done: sets are copied to others."""
+    try:
+        Path(f"{lock.lock_file}.who").unlink(missing_ok=True)
+    finally:
+        lock.release()
+
+
 def _user() -> str:
     try:
         return getpass.getuser()

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic_core import PydanticSerializationError
 
+from labctl.frames.record import FrameRecord
 from labctl.frames.shards import CHECKSUM_BYTES, Chunk, crc32c
 
 _HEAD = re.compile(rb'\{"index": (\d+), "nbytes": (\d+), "crc32c": (\d+), "safe": (\d+), ')
@@ -62,6 +64,14 @@ def ledger_line(index: int, chunk: Chunk, checksum: int, record: str, *, safe: i
     place = f'{{"index": {index}, "nbytes": {len(chunk) + CHECKSUM_BYTES}, "crc32c": {checksum}, "safe": {safe}, '
     body = (place + record[1:-1]).encode()
     return body + b', "line": "%08x"}\n' % crc32c(body)
+
+
+def record_json(record: FrameRecord) -> str:
+    """A record as a JSON object on one line."""
+    try:
+        return record.model_dump_json()
+    except PydanticSerializationError:  # a name made of undecodable bytes holds halves of characters: escape them
+        return json.dumps(record.model_dump(mode="json"), allow_nan=False)
 
 
 def parse_ledger(content: bytes) -> Ledger:

@@ -58,7 +58,7 @@ class AboutPack(Frozen):
 
     format: Literal["labctl.pack/1"] = "labctl.pack/1"
     made_of: str
-    """Where the set lay when the pack was made."""
+    """Where the set lay when the pack was made; `..` for a pack inside of its set."""
 
     state: SetState
     choice: Choice
@@ -117,7 +117,7 @@ def write_pack(
             np.save(new / f"{name}.npy", column)
             hashes[f"{name}.npy"] = _sha256(new / f"{name}.npy")
         about = AboutPack(
-            made_of=store.where,
+            made_of=".." if folder.absolute().parent == Path(store.where) else store.where,
             state=state,
             choice=samples.choice,
             treatment=samples.treatment,
@@ -171,7 +171,7 @@ class Pack:
         self.folder, self.made_of, self._options = folder, made_of, options
         self.about = _read_about(folder)
         self.sample_ids, labels, self.splits = (_column(folder, name, self.about) for name in COLUMNS)
-        names = np.array([*self.about.class_names, ""])
+        names = np.array([*self.about.class_names, ""], dtype=object)  # fixed-width text takes the longest for all
         self.label_names: Words = names[labels]
         self._frames = _mapped(folder / FRAMES, self.about)
 
@@ -186,10 +186,10 @@ class Pack:
         folder = Path(folder).expanduser().absolute()
         about = _read_about(folder)
         if of is None:
-            made_of = folder.parent if is_set(folder.parent) else Path(about.made_of)
+            made_of = folder.parent if is_set(folder.parent) else folder / about.made_of
             if is_set(made_of):
                 _refuse_stale(folder, about, open_source(made_of))
-            return cls(folder, str(made_of) if is_set(made_of) else about.made_of, options)
+            return cls(folder, about.made_of if "://" in about.made_of else str(made_of), options)
         source = open_source(of, **options)
         _refuse_stale(folder, about, source)
         return cls(folder, source.where, options)

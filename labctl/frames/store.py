@@ -42,7 +42,10 @@ class FrameStore:
         self.source = source
         text = source.read(HEADER)
         if text is None:
-            raise BadInput(f"{source.where} is no captured set (it has no {HEADER}); give the folder that holds one")
+            raise BadInput(
+                f"{source.where} is no captured set (it has no {HEADER}); give the folder of one, such as "
+                "RUN/artifacts/capture/learned/seed0/frames"
+            )
         self.header: SetHeader = parse_header(text, source.where)
         self._ledger: Ledger = parse_ledger(source.read(LEDGER) or b"")
         self.problems = self._ledger.problems
@@ -300,11 +303,19 @@ def _columns(names: Sequence[str], ledger: Ledger) -> list[npt.NDArray[Any]]:
         if head not in FrameRecord.model_fields:
             raise BadInput(f"frames have no '{name}'; they have {', '.join(FrameRecord.model_fields)}")
     values: list[list[Any]] = [[] for _ in names]
+    there: set[str] = set()
     for place in range(len(ledger) if names else 0):
         said = ledger.values(place)
         for column, (head, _, rest) in zip(values, heads, strict=True):
             value = said.get(head)
-            column.append((value.get(rest) if isinstance(value, dict) else None) if rest else value)
+            if rest and isinstance(value, dict):
+                there |= {f"{head}.{key}" for key in value}
+                value = value.get(rest)
+            column.append(value)
+    for name, (head, dot, _) in zip(names, heads, strict=True):
+        if dot and len(ledger) and name not in there:
+            known = sorted(other for other in there if other.startswith(head))
+            raise BadInput(f"no frame has '{name}'; there is {', '.join(known) or f'nothing in {head}'}")
     return [_array(name, column) for name, column in zip(names, values, strict=True)]
 
 

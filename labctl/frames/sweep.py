@@ -75,7 +75,7 @@ class Sweep:
         self.doubted: set[int] = set()
         """Indices of marked frames: what is wrong with them is known, and they are left out of learning."""
 
-        with suppress(ValidationError):  # damaged marks are a finding of their own
+        with suppress(RunFailed):  # damaged marks are a finding of their own
             self.doubted = set(self.indices[store.marked].tolist())
         self._known: Counter[str] = Counter()
         self._scenes = 0

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
-import socket
 import threading
 import time
 from collections import deque
@@ -17,16 +15,15 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic_core import PydanticSerializationError
 
 from labctl import __version__
 from labctl.durable import append_line, sync_tree, write_json
 from labctl.errors import BadInput, RunFailed
 from labctl.frames.blocks import APPENDING, Block, BlockKeeper, write_all
-from labctl.frames.claim import claim
+from labctl.frames.claim import claim, release
 from labctl.frames.header import SetHeader, parse_header
 from labctl.frames.layout import SetFolder
-from labctl.frames.ledger import ledger_line
+from labctl.frames.ledger import ledger_line, record_json
 from labctl.frames.marks import Mark
 from labctl.frames.record import FrameRecord
 from labctl.frames.recovery import SOFT_SHARDS, recover
@@ -92,10 +89,10 @@ class FrameWriter:
             if self.recovery.did or self.recovery.kept:
                 self._note(kept=self.recovery.kept, did=list(self.recovery.did))
         except OSError as error:
-            self._lock.release()
+            release(self._lock)
             raise RunFailed(refusal(folder, error)) from error
         except BaseException:
-            self._lock.release()
+            release(self._lock)
             raise
         kept, per_shard = self.recovery.kept, self.header.shard_frames
         self._finished = self.folder.finished.exists()
@@ -242,7 +239,7 @@ class FrameWriter:
 
     def _note(self, **said: Any) -> None:
         """Write to the history who did what; recovery goes by what is said there of acknowledged frames."""
-        append_line(self.folder.history, {"time": _now(), "host": socket.gethostname(), "pid": os.getpid(), **said})
+        append_line(self.folder.history, {"time": _now(), "pid": os.getpid(), **said})
 
     def _wait(self, ready: Callable[[], bool], *, count: bool = True) -> None:
         """Wait for the writing thread under the lock; short waits, so that a signal is heard."""
@@ -339,7 +336,7 @@ class FrameWriter:
         for number, (pixels, record) in enumerate(group, index):
             chunk, checksum = encode_frame(pixels, self.header)
             pieces += (chunk, checksum_bytes(checksum))
-            self._pending.append(ledger_line(number, chunk, checksum, _as_json(record), safe=safe))
+            self._pending.append(ledger_line(number, chunk, checksum, record_json(record), safe=safe))
             self._shard_sizes.append(len(chunk) + CHECKSUM_BYTES)
         write_all(self._spool, pieces)
         self._spooled += len(group)
@@ -387,20 +384,13 @@ class FrameWriter:
             if self._error is None:
                 log.warning("%s", refusal(self.folder.path, error))
         finally:
-            self._lock.release()
+            release(self._lock)
 
     def _close_files(self) -> None:
         self._keeper.close()
         if self._spool >= 0:
             os.close(self._spool)
         self._spool = -1
-
-
-def _as_json(record: FrameRecord) -> str:
-    try:
-        return record.model_dump_json()
-    except PydanticSerializationError:  # a name made of undecodable bytes holds halves of characters: escape them
-        return json.dumps(record.model_dump(mode="json"), allow_nan=False)
 
 
 def _now() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from labctl.errors import BadInput, HardwareError
+from labctl.errors import BadInput, HardwareError, RunFailed
 from labctl.exposure import Exposure, FloatArray, still_plan
 from protocols.exposure_search import Pilot, search_exposure
 from protocols.keys import EXPOSURES_PER_STEP
@@ -77,9 +78,7 @@ def black_level(
     return float(rig.expose(plan).pixels.mean())
 
 
-def check_light(
-    rig: Rig, mask: FloatArray, scene_px: tuple[int, int], exposure: Exposure, *, first_id: int
-) -> None:
+def check_light(rig: Rig, mask: FloatArray, scene_px: tuple[int, int], exposure: Exposure, *, first_id: int) -> None:
     """Raise RunFailed when a white scene (H, W) through `mask` gives no more light than a black one.
 
     Mean DN over the frame, its error from how LIGHT_FRAMES frames of each scatter.
@@ -92,9 +91,9 @@ def check_light(
     error_dn = math.sqrt((white.var(ddof=1) + black.var(ddof=1)) / LIGHT_FRAMES)
     if light_dn <= LIGHT_SURE * error_dn:
         raise RunFailed(
-            f"no light reaches the camera: at {exposure.exposure_s:.3g} s a white scene gives {light_dn:+.2g} DN more than "
-            f"a black one, with an error of {error_dn:.2g}; look at the lamp, the lens cap, the scene display and the "
-            "mask, then `labctl resume`; a frame this dark needs a run with another exposure, or with `witness: none`"
+            f"no light reaches the camera: at {exposure.exposure_s:.3g} s a white scene gives {light_dn:+.2g} DN more "
+            f"than a black one, with an error of {error_dn:.2g}; look at the lamp, the lens cap, the scene display and "
+            "the mask, then `labctl resume`; frames as dark as this need a run with `witness: none`"
         )
 
 

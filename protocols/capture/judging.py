@@ -36,7 +36,7 @@ WITNESS_FILE, NO_WITNESS_FILE = "witness.npz", "no-witness.json"
 def open_witness(
     context: StepContext, kind: WitnessKind, mask: FloatArray, data: ImageSet, rows: IntArray, exposure: Exposure
 ) -> Witness | None:
-    """The witness of this capture: as kept, or measured now; None for `none`, and where frames cannot tell scenes apart.
+    """The witness of this capture: as kept, or measured now; None for `none`, and where frames tell no scenes apart.
 
     rows: of the scenes that will be captured. It learns from others where there are enough. Raises RunFailed when there
     is no light at all: a dead bench is not to be captured to the end.
@@ -104,8 +104,8 @@ def _measured(
     scene_px = (scenes.shape[-2], scenes.shape[-1])
 
     def progress(done: int, total: int) -> None:
+        # No place to stop: a part of a witness is worth nothing, and who stops each time would never get past it.
         context.progress(done, total, "exposures of the witness")
-        context.stop_here(f"the witness is measured anew; {done} of {total} of its exposures were taken")
 
     rig = context.rig
     measured = {settle["from"] for settle in rig.describe()["settle"].values()} <= {"measured", "simulated"}

@@ -48,7 +48,7 @@ class FrameNotes:
         self._rig = rig
         self._readings = InstrumentReadings(rig, readings_every_s)
         self._retakes_seen = len(rig.retakes)
-        self._retakes: dict[int, list[str]] = {}
+        self._retakes: dict[int, list[Retry]] = {}
         self._constant: dict[str, Any] = {
             "design": context.setting.design,
             "privacy": design_privacy(context, mask),
@@ -72,18 +72,19 @@ class FrameNotes:
             frame_id=int(frame.frame_ids[0]),
             exposure_id=exposure_id,
             attempt=frame.attempt,
-            retries=(*retries, *self._of_light_path(exposure_id, frame.attempt)),
+            retries=tuple(sorted([*self._of_light_path(exposure_id), *retries], key=lambda retry: retry.attempt)),
             instruments=self._readings.now(),
             **{**self._constant, **known},
         )
 
-    def _of_light_path(self, exposure_id: int, attempt: int) -> list[Retry]:
+    def _of_light_path(self, exposure_id: int) -> list[Retry]:
         """The rig notes what it took twice by exposure, and may be some frames ahead of those that were delivered."""
         retakes = self._rig.retakes
         for retake in retakes[self._retakes_seen :]:
-            self._retakes.setdefault(retake.exposure_id, []).append(retake.reason)
+            retry = Retry(attempt=retake.attempt, reason=retake.reason)
+            self._retakes.setdefault(retake.exposure_id, []).append(retry)
         self._retakes_seen = len(retakes)
-        return [Retry(attempt=attempt, reason=reason) for reason in self._retakes.pop(exposure_id, [])]
+        return self._retakes.pop(exposure_id, [])
 
 
 class InstrumentReadings:

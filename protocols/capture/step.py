@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -349,9 +350,9 @@ class Capture(Step):
         metrics = {
             "frames": len(captured),
             "exposure_s": float(captured.column("exposure_s")[first_rung[0]]),
-            "saturated_fraction": float(captured.column("saturated_fraction")[places].mean()),
+            "saturated_fraction": float(captured.column("saturated_fraction")[first_rung].mean()),
             "witnessed": int(np.isfinite(captured.column("witness.own")).sum()),
-            "retaken": int((captured.column("attempt") > 0).sum()),
+            "retaken": sum(bool(record.retries) for record in captured.records),
             "doubtful": words.count("doubtful"),
             "marked": int(captured.marked.sum()),
         }

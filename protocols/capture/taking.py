@@ -123,9 +123,9 @@ class FrameTaking:
             raise RunFailed(
                 f"{self._doubtful_in_a_row} frames in a row, up to frame {index}, do not show their scene, at the last "
                 f"of {self._attempts} attempts each ({judged.doubt}); look whether the scene display shows what it is "
-                "given, whether anything moved, and at `labctl sync`; then `labctl resume`. If the bench was changed on "
-                f"purpose, remove {self._context.folder / WITNESS_FILE} first: resume measures it anew. A new run with "
-                "`witness: none` captures without this proof"
+                "given, whether anything moved, and at `labctl sync`; then `labctl resume`. If the bench was changed "
+                f"on purpose, remove {self._context.folder / WITNESS_FILE} first: resume measures it anew. A new run "
+                "with `witness: none` captures without this proof"
             )
         record = self._notes.record(frame, retries=retries, witness=score, **self._exposer.facts(index, scene))
         self._writer.append(frame.pixels[0], record)
@@ -154,7 +154,8 @@ class FrameTaking:
         last = store.records[start - 1]
         if last.witness is not None and last.witness.word != "right" and not store.marked[start - 1]:
             self._mark_doubtful(start - 1, last)
-        self._doubtful_in_a_row = _doubtful_at_the_end(store.records)
+        if self._witness is not None:
+            self._doubtful_in_a_row = _doubtful_at_the_end(store.records)
         if self._drift is None:
             return
         for index in range(self._drift.judged + 1, start):
@@ -213,7 +214,7 @@ class FrameTaking:
 
 
 def _doubtful_at_the_end(records: Sequence[FrameRecord]) -> int:
-    """How many frames that the witness doubted are the last ones that it judged: a resume must not begin to count anew."""
+    """How many of the last frames the witness doubted, one after the other: a resume must not count from 0 again."""
     count = 0
     for record in reversed(records):
         if record.witness is not None:

@@ -105,7 +105,9 @@ def test_a_ladder_takes_every_scene_at_every_exposure_and_learning_sees_one_fram
     one = Session(tmp_path / "one", settings, train=train)
     ladder = Session(tmp_path / "ladder", {**settings, "ladder": [1, 4, 0.25]}, train=train)
     one.run()
-    assert ladder.run().metrics["frames"] == 3 * (18 + 10)
+    metrics = ladder.run().metrics
+    assert metrics["frames"] == 3 * (18 + 10)
+    assert metrics["saturated_fraction"] == 0, "of the first rung: others saturate on purpose"
     store = ladder.store()
     assert store.header.ladder == (1.0, 4.0, 0.25)
     for rung, time_s in enumerate((0.012, 0.048, 0.003)):

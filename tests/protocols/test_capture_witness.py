@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from labctl.errors import HardwareError, RunFailed, Stopped
+from labctl.light_path import Retake
 from labctl.rig import Rig
 from protocols.captured import labelled_frames
 from protocols.keys import EXPOSURES_PER_STEP
 from sim.world import Shot
 from tests.protocols.captures import Session, pixels
+from tests.protocols.test_capture_drift import Drifting, dim, shift
 
 DIGITS = tuple("0123456789")
 SETTINGS = {"witness": "templates", "exposure_s": 0.012}
@@ -82,6 +84,28 @@ def test_a_stale_frame_is_taken_again_and_counted(session: Callable[..., Session
     assert np.abs(difference).mean() < 60, "the scene that was asked for, with noise of its own"
 
 
+def test_reasons_stand_in_the_order_of_attempts_whoever_took_the_frame_again(session: Callable[..., Session]) -> None:
+    stale, capture = Stale((7, 0)), session()
+
+    def losing_frames(rig: Rig) -> None:
+        stale(rig)
+        frame, rig._path.retakes = rig.devices().world._frame, []
+
+        def hooked(shot: Shot) -> np.ndarray:
+            if (shot.tag.exposure_id % EXPOSURES_PER_STEP, shot.tag.attempt) in ((7, 0), (9, 0)):
+                rig._path.retakes.append(Retake(shot.tag.exposure_id, shot.tag.attempt, "its frame came incomplete"))
+            return frame(shot)
+
+        rig.devices().world._frame = hooked
+
+    capture.with_rig = losing_frames
+    assert capture.run().metrics["retaken"] == 2
+    lost, doubted = capture.store().records[7].retries
+    assert (lost.attempt, lost.reason) == (0, "its frame came incomplete")
+    assert (doubted.attempt, doubted.reason[:14]) == (0, "witness: stale")
+    assert [retry.attempt for retry in capture.store().records[9].retries] == [0]
+
+
 def test_a_frame_that_never_shows_its_scene_is_kept_marked_and_not_learned_from(
     session: Callable[..., Session],
 ) -> None:
@@ -103,6 +127,9 @@ def test_a_display_that_is_stuck_ends_the_capture_with_what_to_look_at(session: 
         capture.run()
     store = capture.store()
     assert store.marked.tolist() == [False] * 3 + [True] * 5
+    with pytest.raises(RunFailed, match=r"6 frames in a row, up to frame 8.*remove .*witness.npz first"):
+        capture.run()
+    assert len(capture.store()) == 8, "a resume does not count from 0 again"
     capture.with_rig = lambda rig: None
     assert capture.run().metrics["doubtful"] == 5
 
@@ -150,8 +177,33 @@ def test_frames_that_cannot_tell_scenes_apart_are_captured_without_witness_and_t
     capture = Session(tmp_path, {**SETTINGS, **hardly_any_light}, train=hardly_any_light, stop=True)
     with pytest.raises(Stopped):
         capture.run()
+    assert len(capture.store()) == 4, "who stops at every occasion still gets on"
     capture.stop = False
     assert capture.run().metrics["frames"] == 18
     (said,) = [text for text in capture.said if "witness" in text]
     assert said.startswith("no witness proves which scene a frame shows: ")
     assert all(record.witness is None for record in capture.store().records)
+
+
+def test_a_dead_bench_is_not_captured_and_the_witness_is_measured_once_it_lives(tmp_path: Path) -> None:
+    capture = Session(tmp_path, SETTINGS, train=TRAINED, with_rig=lambda rig: dim(rig, 1e-9))
+    with pytest.raises(RunFailed, match=r"no light reaches the camera: at 0.012 s a white scene gives .*lens cap"):
+        capture.run()
+    assert len(capture.store()) == 0
+    capture.with_rig = lambda rig: None
+    assert capture.run().metrics["witnessed"] == 18
+
+
+def test_who_recalibrates_gets_a_witness_of_the_bench_as_it_stands_then(
+    session: Callable[..., Session], witness: Path
+) -> None:
+    moved = Drifting(10, lambda rig: shift(rig, 2.0))
+    capture = session(sentinel_every=6, drift_limit=0.02, witness_attempts=1)
+    capture.with_rig, capture.answer = moved, lambda question, answers: "recalibrated"
+    metrics = capture.run().metrics
+    assert (metrics["frames"], metrics["witnessed"]) == (22, 18)
+    words = [record.witness.word for record in capture.store().records if record.witness is not None]
+    assert "right" not in words[8:12], "frames 10 to 13, taken by the moved mask"
+    assert set(words[12:]) == {"right"}
+    assert (capture.folder / "step" / "witness.npz").read_bytes() != witness.read_bytes()
+    assert "a witness measured anew" in (capture.frames / "history.jsonl").read_text()

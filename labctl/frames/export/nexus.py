@@ -33,7 +33,7 @@ def write_nexus(choice: Choice, folder: Path, advance: Callable[[], None]) -> No
     """frames.nxs, with one chunk per frame and no filter, so that every HDF5 library reads it.
 
     /entry/instrument/detector/data: (n, h, w) DN, or (n, C, h, w) for frames of several channels; beside it count_time,
-    start_time, sequence_number and image_key (0 scene, 2 dark, 4 background, 3 marked).
+    stop_time, sequence_number and image_key (0 scene, 2 dark, 4 background, 3 marked).
     /entry/records: every field of the records, (n,) each: NaN, -1 or "" where unknown, JSON where it is no one value.
     /entry/instrument/LOG: the readings of instruments. /entry/header: what holds for the whole set, as JSON.
     /entry/scenes: (m, C, H, W) radiance 0..1 and their sample_id, if asked for.
@@ -108,8 +108,9 @@ class _Tables:
         self.data = detector.create_dataset("data", (count, *shape), np.uint16, chunks=(1, *shape))
         self.data.attrs.update({"units": "counts", "long_name": "pixel value (DN)"})
         self._count_time = _column(detector, "count_time", count, np.float64, "s")
-        self._start_time = _column(detector, "start_time", count, np.float64, "s")
-        self._start_time.attrs["start"] = _iso(self._origin_s)
+        self._stop_time = _column(detector, "stop_time", count, np.float64, "s")
+        self._stop_time.attrs["start"] = _iso(self._origin_s)
+        self._stop_time.attrs["long_name"] = "when the frame was handed over to be stored, soon after its exposure"
         self.sequence_number = _column(detector, "sequence_number", count, np.int64)
         self._image_key = _column(detector, "image_key", count, np.int8)
         saturation = np.unique(choice.store.column("saturation_dn")[choice.places])
@@ -131,7 +132,7 @@ class _Tables:
             self._records[name][rows] = [_BY_KIND[kind](value[name]) for value in values]
         self._marks[rows] = [json.dumps(value["marks"]) for value in values]
         self._count_time[rows] = [value["exposure_s"] for value in values]
-        self._start_time[rows] = [value["unix_time_s"] - self._origin_s for value in values]
+        self._stop_time[rows] = [value["unix_time_s"] - self._origin_s for value in values]
         self.sequence_number[rows] = [item.index for item in items]
         self._image_key[rows] = [INVALID if item.marks else IMAGE_KEY[item.record.kind] for item in items]
         for name in dict.fromkeys(name for value in values for name in value["instruments"]):
@@ -141,7 +142,7 @@ class _Tables:
     def _log(self, name: str) -> h5py.Dataset:
         if name not in self._logs:
             log = _group(self._instrument, name.replace("/", "_"), "NXlog")
-            log["time"] = self._start_time
+            log["time"] = self._stop_time
             self._logs[name] = _column(log, "value", len(self.data), np.float64, self._units.get(name))
         return self._logs[name]
 

@@ -88,7 +88,7 @@ def test_nexus_holds_every_field_of_every_record(store: FrameStore, tmp_path: Pa
         detector, records = file["entry/instrument/detector"], file["entry/records"]
         assert list(detector["image_key"][:]) == [0, 0, 0, 2, 0, 0, 0, 4, 3, 0, 0, 0]
         np.testing.assert_array_equal(detector["count_time"][:], store.column("exposure_s"))
-        np.testing.assert_allclose(detector["start_time"][:], 0.01 * np.arange(COUNT), atol=1e-6)
+        np.testing.assert_allclose(detector["stop_time"][:], 0.01 * np.arange(COUNT), atol=1e-6)
         assert set(records) == {*FrameRecord.model_fields, "marks"}
         for name in ("exposure_s", "black_level_dn", "split", "frame_id"):
             np.testing.assert_array_equal(records[name][:], store.column(name))

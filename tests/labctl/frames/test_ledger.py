@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from labctl.frames.ledger import ledger_line, parse_ledger
+from labctl.frames.ledger import ledger_line, parse_ledger, record_json
 from labctl.frames.shards import crc32c
-from labctl.frames.writer import _as_json
 from tests.labctl.frames.sets import record
 
 
 def line(index: int, *, safe: int = 0, **more: object) -> bytes:
     chunk = bytes([index]) * 8
-    return ledger_line(index, chunk, crc32c(chunk), _as_json(record(index, **more)), safe=safe)
+    return ledger_line(index, chunk, crc32c(chunk), record_json(record(index, **more)), safe=safe)
 
 
 def lines(count: int, block: int = 4) -> list[bytes]:

@@ -80,6 +80,7 @@ def test_a_pack_of_an_older_state_of_the_set_is_refused(tmp_path: Path, change: 
         with pytest.raises(BadInput, match=f"is stale: {what} of .*moved have changed.*labctl dataset pack .*moved"):
             Pack.open(folder, of)
     assert inside.about.samples == 10
+    assert inside.about.made_of == "..", "a set is passed on without the folders of this computer"
     again = write_pack(FrameStore.open(moved), choice=Choice(splitting="later"))
     assert len(again) == {"ledger": 11, "marks": 9, "splitting": 10}[what]
 
@@ -162,3 +163,15 @@ def test_a_pack_goes_to_another_process_without_its_frames(tmp_path: Path) -> No
     sent = pickle.dumps(pack)
     assert len(sent) < 1000
     np.testing.assert_array_equal(pickle.loads(sent).read([39, 5]), pack.read([39, 5]))
+
+
+def test_one_very_long_label_does_not_make_every_label_long(tmp_path: Path) -> None:
+    long = "x" * 100_000
+    store = write_set(
+        tmp_path / "set", 40, head=header(40, class_names=("anna", long)),
+        records=lambda n: record(n, label=int(n == 3), label_name=long if n == 3 else "anna"),
+    )  # fmt: skip
+    names = write_pack(store).label_names
+    assert names[3] == long
+    assert names[4] == "anna"
+    assert names.nbytes < 1000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -172,6 +173,19 @@ def test_a_look_at_a_set_never_turns_its_writer_away_nor_passes_for_one(tmp_path
             looker.join()
     assert len(writers) > 10
     assert set(writers) <= {None}
+
+
+def test_a_set_that_is_not_being_written_does_not_tell_on_which_computer_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "the-computer-of-the-lab")
+    with FrameWriter(tmp_path / "set", header(5)) as to:
+        append(to, *range(5))
+        assert "the-computer-of-the-lab" in (writer_of(tmp_path / "set") or "")
+    text = "".join(path.read_text() for path in (tmp_path / "set").iterdir() if path.is_file())
+    assert "the-computer-of-the-lab" not in text
+    assert str(tmp_path) not in text
+    assert writer_of(tmp_path / "set") is None
 
 
 def test_a_finished_set_takes_no_more_frames_and_can_be_opened_again(tmp_path: Path) -> None:
