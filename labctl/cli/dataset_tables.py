@@ -43,9 +43,12 @@ def show_report(report: Report) -> None:
         said = ", ".join(f"{name} {_percent(share)}" for name, share in unknown.items())
         screen.print(Text(f"known of all frames but for: {said}", "dim"))
     proof = f"{report.proven} of {report.frames} frames proved to the last pixel"
+    if not report.pixels_read:
+        proof = f"{report.frames} frames looked at, but not their pixels"
     counts = f"{report.missing} missing, {report.duplicated} duplicate, {report.corrupt} corrupt"
     screen.print(Text(f"{proof}; {counts}"))
-    screen.print(Text("the set is whole", "green") if report.ok else Text("the set is NOT whole", "red"))
+    whole = "the set is whole" if report.pixels_read else "whole as far as looked; pixels were not read"
+    screen.print(Text(whole, "green") if report.ok else Text("the set is NOT whole", "red"))
 
 
 def split_table(name: str, counts: Mapping[str, Mapping[str, int]]) -> Table:
@@ -68,21 +71,20 @@ def _info_rows(s: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         f"{_period(s['taken'])} on {rig['name'] or 'an unknown rig'} ({rig['nature'] or 'nature unknown'})",
     )
     yield "state", _state(s)
-    yield "frames", _counts(s["kinds"])
+    yield "frames", _counts(s["kinds"]) or "none"
     shape = s["shape"]
     channels = f", {shape['channels']} channels" if shape["channels"] > 1 else ""
     yield "of", f"{shape['rows']} x {shape['columns']} px{channels}, uint16 DN"
     yield "samples", f"{s['samples']}" + (f", up to {s['repeats']} frames each" if s["repeats"] > 1 else "")
     labels = s["labels"]
-    yield "labels", f"{len(labels)}: {_counts(labels)}" if len(labels) <= MANY else f"{len(labels)}"
-    yield "splits", _counts(s["splits"]) or "none"
+    yield "labels", f"{len(labels)}; {_frames(labels)}" if 0 < len(labels) <= MANY else f"{len(labels)}"
+    yield "splits", _frames(s["splits"]) or "none"
     for name, parts in s["later_splits"].items():
-        yield "", f"'{name}': {_counts(parts) or 'damaged'}"
+        yield "", f"'{name}': {_frames(parts) or 'damaged'}"
     ladder = f", ladder {' : '.join(f'{rung:g}' for rung in s['ladder'])}" if len(s["ladder"]) > 1 else ""
     yield "exposure", f"{_span(s['exposure_s'], 'ms', 1e3)}, {_span(s['gain_db'], 'dB')}{ladder}"
     yield "levels", f"black {_span(s['black_level_dn'], 'DN')}, saturation {_span(s['saturation_dn'], 'DN')}"
-    share = s["saturated_fraction"]
-    yield "saturated", f"{_percent(share['mean'])} of the pixels, at most {_percent(share['highest'])} of a frame"
+    yield from _saturated(s)
     yield "design", f"{s['design'] or 'unknown'}, {len(s['masks'])} {'mask' if len(s['masks']) == 1 else 'masks'}"
     for name, span in s["instruments"].items():
         yield name, _span(span, span["unit"] or "(unit unknown)")
@@ -90,15 +92,16 @@ def _info_rows(s: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"calib. {name}", ", ".join(ids)
     yield "privacy", s["privacy_in_words"]
     scenes = s["scenes"]
-    yield "scenes", f"the sharp scenes of {scenes['kept']} samples are kept" if scenes else "not kept"
-    yield "marked", f"{s['marked_frames']} frames ({_counts(s['marks'])})" if s["marks"] else "none"
+    none = "not kept" if s["finished"] else "none yet; a capture with `keep_scenes` writes them when it ends"
+    yield "scenes", f"the sharp scenes of {scenes['kept']} samples are kept" if scenes else none
+    yield "marked", f"{s['marked_frames']} frames (marks: {_counts(s['marks'])})" if s["marks"] else "none"
     if s["retaken"] or s["witnessed"]:
         yield "witness", f"{_counts(s['witnessed']) or 'none'}; {s['retaken']} frames were taken again"
     size = "unknown" if s["disk_bytes"] is None else _bytes(s["disk_bytes"])
     yield "on disk", f"{size} for {_bytes(s['pixel_bytes'])} of pixels ({s['compression']}), sync: {s['sync']}"
     yield "history", _history(s)
     if s["merged_from"]:
-        yield "merged from", ", ".join(s["merged_from"])
+        yield "merged from", ", ".join(_short(name) for name in s["merged_from"])
     for name, text in s["about"].items():
         yield name, text
     for problem in s["problems"]:
@@ -121,7 +124,29 @@ def _history(s: Mapping[str, Any]) -> str:
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in counts.items())
+    return ", ".join(f"{name}: {count}" for name, count in counts.items())
+
+
+def _frames(counts: Mapping[str, int]) -> str:
+    """Numbers of frames, and that they are."""
+    return f"frames of {_counts(counts)}" if counts else ""
+
+
+def _saturated(s: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """One line; of a ladder one per rung, since longer exposures saturate on purpose."""
+    share, rungs = s["saturated_fraction"], s["saturated_fraction"]["rungs"]
+    if len(rungs) < 2:
+        yield "saturated", f"{_percent(share['mean'])} of the pixels, at most {_percent(share['highest'])} of a frame"
+        return
+    for place, (rung, own) in enumerate(rungs.items()):
+        said = f"{_percent(own['mean'])} of the pixels of scenes, at most {_percent(own['highest'])} of a frame"
+        times = f" ({s['ladder'][int(rung)]:g} x)" if int(rung) < len(s["ladder"]) else ""
+        yield "" if place else "saturated", f"rung {rung}{times}: {said}"
+
+
+def _short(set_id: str) -> str:
+    """A content hash by its first 8 digits, any other name as it is."""
+    return set_id[:8] if len(set_id) >= 32 and not set_id.strip("0123456789abcdef") else set_id
 
 
 def _span(span: Mapping[str, float] | None, unit: str, factor: float = 1.0) -> str:

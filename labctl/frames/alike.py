@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +25,18 @@ SAME = {
     "saturation_dn": "saturation levels (DN)",
 }
 """What all frames that become one have in common, and how it is called. The exposure is that of the rung."""
+
+
+BLACK_TREMBLES_DN = 1.0
+"""By how much the black level may differ between frames that count as alike: it is measured anew for every capture."""
+
+
+def alike(name: str, values: Iterable[Any]) -> bool:
+    """Whether values of the record column `name` count as one."""
+    known = set(values)
+    if name == "black_level_dn" and None not in known and not any(np.isnan(value) for value in known):
+        return max(known) - min(known) <= BLACK_TREMBLES_DN
+    return len(known) <= 1 or all(value != value for value in known)
 
 
 def exposure_key(exposure_s: float) -> float:
@@ -50,6 +63,7 @@ def check_alike(store: FrameStore, places: IntArray, starts: IntArray) -> None:
     order = np.lexsort((rung, group))
     neighbours = np.diff(group[order]) == 0
     columns = {said: store.column(name)[places] for name, said in SAME.items()}
+    columns[SAME["black_level_dn"]] = _steady(columns[SAME["black_level_dn"]])
     for said, values in (*columns.items(), ("exposures (s)", exposure_keys(store)[places])):
         _, codes = np.unique(values, return_inverse=True)
         differ = neighbours & (np.diff(codes.reshape(-1)[order]) != 0)
@@ -64,6 +78,13 @@ def check_alike(store: FrameStore, places: IntArray, starts: IntArray) -> None:
                 f"{_short(other)}; only frames taken alike can become one: take them apart (separate rungs, no "
                 "average), or learn from the sets that they came from"
             )
+
+
+def _steady(black_dn: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Black levels that lie within `BLACK_TREMBLES_DN` of the next one, all put to the lowest of them."""
+    levels, which = np.unique(black_dn, return_inverse=True)
+    first = np.concatenate([[True], ~(np.diff(levels) <= BLACK_TREMBLES_DN)]) if len(levels) else np.empty(0, bool)
+    return np.asarray(levels[np.maximum.accumulate(np.where(first, np.arange(len(levels)), 0))][which.reshape(-1)])
 
 
 class Offsets:

@@ -50,6 +50,9 @@ class Report:
 
     findings: tuple[Finding, ...]
 
+    pixels_read: bool = True
+    """Whether the pixels were looked at; a quick proof believes them."""
+
     @property
     def ok(self) -> bool:
         """Whether there is no error."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from labctl.errors import BadInput
-from labctl.frames.alike import exposure_key
+from labctl.frames.alike import alike, exposure_key
 from labctl.frames.header import SetHeader
 from labctl.frames.record import FrameRecord
 
@@ -183,7 +183,7 @@ def _check_views(one: Records, summary: _Summary, other: Records, earlier: _Summ
     for sample, rung in sorted(summary.views.keys() & earlier.views.keys()):
         new, old = summary.views[sample, rung], earlier.views[sample, rung]
         for name, ours, theirs in zip(_View._fields, zip(*new, strict=True), zip(*old, strict=True), strict=True):
-            if set(ours) != set(theirs):
+            if set(ours) != set(theirs) and not alike(name, [*ours, *theirs]):
                 raise BadInput(
                     f"{one.where} and {other.where} both have sample {sample}, rung {rung}, but with another {name}: "
                     f"{_listed(ours)} and {_listed(theirs)}; only frames taken alike are repeats of each other: keep "

@@ -293,7 +293,7 @@ class _Records(Sequence[FrameRecord]):
 _STORAGE = ("index", "nbytes", "crc32c")
 _USUAL = (
     "kind", "sample_id", "label", "label_name", "split", "repeat", "rung", "privacy", "exposure_s", "gain_db",
-    "black_level_dn", "saturation_dn", "saturated_fraction", "unix_time_s",
+    "black_level_dn", "saturation_dn", "saturated_fraction", "mask_hash", "unix_time_s",
 )  # fmt: skip
 
 

@@ -80,7 +80,11 @@ def summarize(store: FrameStore, places: npt.NDArray[np.int64] | None = None) ->
         "gain_db": _span(tally.gains),
         "black_level_dn": _span(tally.black),
         "saturation_dn": _span(tally.saturation),
-        "saturated_fraction": {"mean": tally.saturated / max(len(places), 1), "highest": tally.most_saturated},
+        "saturated_fraction": {
+            "mean": tally.saturated / max(len(places), 1),
+            "highest": tally.most_saturated,
+            "rungs": tally.rungs(),
+        },
         "taken": _span(tally.times) if tally.times[0] < math.inf else None,
         "masks": _plain(tally.masks),
         "instruments": {name: {"unit": head.units.get(name), **span} for name, span in tally.spans().items()},
@@ -133,6 +137,7 @@ class _Tally:
         self.times = (math.inf, -math.inf)
         self.saturated = self.most_saturated = 0.0
         self.retaken = 0
+        self._saturated: dict[int, tuple[float, float, int]] = {}
         self._readings: dict[str, tuple[float, float, float, int]] = {}
 
     def add(self, record: FrameRecord) -> None:
@@ -160,6 +165,9 @@ class _Tally:
         if record.kind != "scene":
             return
         self.privacy[record.privacy] += 1
+        total, highest, count = self._saturated.get(record.rung, (0.0, 0.0, 0))
+        share = record.saturated_fraction
+        self._saturated[record.rung] = (total + share, max(highest, share), count + 1)
         if record.sample_id is not None:
             self.samples.add(record.sample_id)
         if record.label_name is not None or record.label is not None:
@@ -167,6 +175,13 @@ class _Tally:
         if record.split is not None:
             self.splits[record.split] += 1
         self.repeats.add(record.repeat)
+
+    def rungs(self) -> dict[str, dict[str, float]]:
+        """Mean and highest saturated share of the frames of scenes, by rung of the ladder."""
+        return {
+            str(rung): {"mean": total / count, "highest": highest}
+            for rung, (total, highest, count) in sorted(self._saturated.items())
+        }
 
     def spans(self) -> dict[str, dict[str, float]]:
         """Lowest, highest and mean of the readings of every instrument."""

@@ -55,6 +55,7 @@ def verify(
         corrupt=len(corrupt),
         known=sweep.known(),
         findings=tuple(sorted(findings, key=lambda finding: finding.severity)),
+        pixels_read=not quick,
     )
 
 

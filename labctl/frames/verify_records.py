@@ -169,9 +169,18 @@ def _saturation_findings(sweep: Sweep, saturated: float) -> list[Finding]:
     if sweep.missaid:
         text = "the saturated share of {frames} is not what the ledger says"
         findings.append(error("metadata", text, sweep.missaid))
-    # Higher rungs of a ladder saturate on purpose.
-    if frames := [seen.number for seen in sweep.seen if seen.rung == 0 and seen.saturated_fraction > saturated]:
-        text = f"{{frames}} {{have}} more than {saturated:.3g} of the pixels saturated; capture with a shorter exposure"
+    ladder = sweep.store.header.ladder
+    by_rung: dict[int, list[int]] = {}
+    for seen in sweep.seen:
+        if seen.saturated_fraction > saturated:
+            by_rung.setdefault(seen.rung, []).append(seen.number)
+    for rung, frames in sorted(by_rung.items()):
+        text = f"{{frames}} {{have}} more than {saturated:.3g} of the pixels saturated"
+        if rung == 0:
+            text += "; capture with a shorter exposure"
+        else:  # on purpose, to a degree
+            times = f", {ladder[rung]:g} x the first exposure" if rung < len(ladder) else ""
+            text += f" on rung {rung} of the ladder{times}; there only the shorter exposures count"
         findings.append(note("saturated", text, frames))
     return findings
 

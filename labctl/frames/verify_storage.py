@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from labctl.frames.store import FrameStore
 
 @dataclass(frozen=True)
 class Storage:
-    """findings, and the indices of frames whose bytes cannot be there."""
+    """findings, and the indices of frames whose bytes are gone: the others can be read, whatever else is wrong."""
 
     findings: tuple[Finding, ...]
     corrupt: tuple[int, ...]
@@ -46,8 +47,10 @@ def check_storage(store: FrameStore, expected: int, *, finished: bool) -> Storag
         except RunFailed as refused:
             wrong = str(refused)
         if wrong:
-            findings.append(error("corrupt", f"{wrong}; {{frames}} {{are}} in it", frames))
-            corrupt += frames
+            gone = _gone(store, number, indices[own], sizes[own], whole=whole)
+            about = "{frames} {are} in it" if len(gone) in (0, len(frames)) else "{frames} {are} cut off"
+            findings.append(error("corrupt", f"{wrong}; {about}", gone or frames))
+            corrupt += gone
     if store.source.read_range(_shard(last + 1), 0, 1) is not None and len(FrameStore(store.source)) == len(store):
         name = shard_name(last + 1)
         findings.append(error("missing", f"{name} is there, but the ledger has no line of its frames"))
@@ -90,6 +93,25 @@ def _shard_problem(
     if end != shard_index(sizes, per_shard):
         return f"the index at the end of {name} does not agree with the ledger"
     return None
+
+
+def _gone(
+    store: FrameStore, number: int, indices: np.ndarray[Any, Any], sizes: np.ndarray[Any, Any], *, whole: bool
+) -> list[int]:
+    """Those frames of a shard that end behind its last byte. indices, sizes: (n,) of its frames, in order.
+
+    Without all lines of the shard nobody knows where its frames lie, and all are gone with it.
+    """
+    ends, names = np.cumsum(sizes).tolist(), (_shard(number), f"{SPOOL}/{number}.raw")
+
+    def is_there(end: int) -> bool:
+        try:
+            return any(store.source.read_range(name, end - 1, end) for name in names)
+        except RunFailed:
+            return False
+
+    there = bisect_left(ends, True, key=lambda end: not is_there(end)) if whole else 0
+    return [int(index) for index in indices[there:]]
 
 
 def _zarr_findings(store: FrameStore, frames: int, finished: bool) -> list[Finding]:

@@ -42,8 +42,8 @@ REMEDY = "use a mask that lets scenes differ, more light or a longer exposure, o
 NEAREST = 0.01
 """Share of wrong scenes that may lie nearer than those that count as near."""
 
-ROOM = 1 / 3
-"""How far the threshold goes from the right frames to the nearest wrong ones, by factors."""
+MARGIN = 3.0
+"""How far the threshold may go beyond the right frames, towards the nearest wrong ones: half that way at most."""
 
 LEFT_OUT = 0.1
 """Share of the bins."""
@@ -207,9 +207,9 @@ def _thresholds(witness: BlockWitness, found: _Seen, ridge: float, scenes: Value
     chance = FALSE_ALARMS * SAFETY
     sigmas = max(SIGMAS, max(farthest), upper_limit(np.square(farthest), chance) ** 0.5)
     right = max(max(mismatch), upper_limit(np.array(mismatch), chance))
-    # Where there is room towards wrong scenes a part of it is taken: rare right frames stray further than any law says.
+    # Where wrong scenes leave room for it, a margin: rare right frames stray further than any law says.
     nearest = max(float(np.quantile(wrong, NEAREST)), right)
-    return Thresholds(right * (nearest / right) ** ROOM, sigmas, FALSE_ALARMS)
+    return Thresholds(min(MARGIN * right, (right * nearest) ** 0.5), sigmas, FALSE_ALARMS)
 
 
 def _told_apart(witness: BlockWitness, found: _Seen, means: Values) -> float:

@@ -10,7 +10,8 @@ import numpy as np
 from labctl.durable import write_json
 from labctl.errors import BadInput, RunFailed
 from labctl.exposure import Exposure, FloatArray
-from labctl.frames.witness import REST_S, BlockWitness, Witness, load_witness, measure_witness
+from labctl.frames.witness import BlockWitness, Witness, exposures_of_witness, load_witness, measure_witness
+from labctl.frames.witness_measuring import settled_exposures
 from labctl.steps import StepContext
 from protocols.capture.exposures import LIGHT_IDS, WITNESS_IDS, check_light
 from protocols.keys import first_exposure_id
@@ -23,9 +24,6 @@ WitnessKind = Literal["templates", "twin", "none"]
 
 CALIBRATION_SCENES: Mapping[WitnessKind, int] = {"templates": 64, "twin": 128}
 """From which a witness learns how far its predictions are off."""
-
-MEASURED_REST_S = 0.1
-"""Displays get so long to settle meanwhile, or twice their settling time, where that was measured on this rig."""
 
 IDS_OF_A_WITNESS = 2**12
 """More exposures than measuring one takes."""
@@ -85,6 +83,14 @@ def renew_witness(
     return witness
 
 
+def witness_exposures(kind: WitnessKind, scene_px: tuple[int, int]) -> int:
+    """How many exposures a witness takes before the first frame."""
+    if kind == "none":
+        return 0
+    scenes = CALIBRATION_SCENES[kind]
+    return settled_exposures(scenes) if kind == "twin" else exposures_of_witness(scene_px, scenes)
+
+
 def calibration_rows(count: int, captured: IntArray, wanted: int) -> IntArray:
     """Up to `wanted` rows of 0..count-1, spread evenly over those not captured, or over all if those are fewer."""
     others = np.setdiff1d(np.arange(count), captured)
@@ -108,29 +114,13 @@ def _measured(
         context.progress(done, total, "exposures of the witness")
 
     rig = context.rig
-    measured = {settle["from"] for settle in rig.describe()["settle"].values()} <= {"measured", "simulated"}
-    rest_s = MEASURED_REST_S if measured else REST_S
     if kind == "templates":
         return measure_witness(
-            rig,
-            mask,
-            scene_px,
-            exposure,
-            first_id=first_id,
-            calibration_scenes=scenes,
-            rest_s=rest_s,
-            progress=progress,
+            rig, mask, scene_px, exposure, first_id=first_id, calibration_scenes=scenes, progress=progress
         )
     from protocols.twin_witness import twin_witness
 
+    twin = rig.spec.twin.build(rig.spec.roads)
     return twin_witness(
-        rig,
-        rig.spec.twin.build(rig.spec.roads),
-        mask,
-        scene_px,
-        exposure,
-        first_id=first_id,
-        calibration_scenes=scenes,
-        rest_s=rest_s,
-        progress=progress,
+        rig, twin, mask, scene_px, exposure, first_id=first_id, calibration_scenes=scenes, progress=progress
     )

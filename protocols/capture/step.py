@@ -26,7 +26,7 @@ from labctl.steps import Estimate, Role, Source, Step, StepContext, StepResult, 
 from protocols.capture.drift import DriftWatch
 from protocols.capture.exposing import Exposer
 from protocols.capture.exposures import BLACK_IDS, PILOT_IDS, black_level, check_ladder, scene_exposure, white_exposure
-from protocols.capture.judging import WitnessKind, open_witness, renew_witness
+from protocols.capture.judging import WitnessKind, open_witness, renew_witness, witness_exposures
 from protocols.capture.metadata import About, FrameNotes, set_header, set_instruments
 from protocols.capture.order import CapturePlan, OrderName, arrange, plan_capture
 from protocols.capture.taking import FrameTaking, OnDrift
@@ -42,9 +42,6 @@ if TYPE_CHECKING:
 EXPOSURE_FILE = "exposure.json"
 LINE_BYTES = 1200
 """Of the ledger, for each frame."""
-
-WITNESS_EXPOSURES = 150
-"""About so many, each with displays well settled."""
 
 Count = Annotated[int, Ge(0)] | Literal["all"]
 Every = Annotated[int, Ge(0), Le(1_000_000)]
@@ -173,18 +170,18 @@ class Capture(Step):
         plan = self._plan(scenes_of(setting.protocol))
         frames, shape = len(plan), setting.rig.twin.frame_shape(cells, scene_px)
         scenes = len(np.unique(plan.rows[plan.rows >= 0])) if self.keep_scenes else 0
-        slowest, settled = (0.0, 0.0) if setting.rig.simulated else (0.1, 0.35)
-        proved = self.witness != "none"
+        slowest, settled = (0.0, 0.0) if setting.rig.simulated else (0.1, 0.2)
+        witness = witness_exposures(self.witness, scene_px)
         exposures_s = 0.0 if self.exposure_s == "auto" else self.exposure_s * float(np.mean(self.ladder))
         return Estimate(
-            seconds=1 + frames * (0.004 + slowest + exposures_s) + proved * (2 + WITNESS_EXPOSURES * settled),
+            seconds=1 + frames * (0.004 + slowest + exposures_s) + witness * (0.01 + settled),
             frames=frames,
             disk_bytes=frames * (2 * shape[0] * shape[1] + LINE_BYTES) + scenes * 4 * scene_px[0] * scene_px[1],
             moves=(
                 "shows the mask on the SLM",
                 f"plays {frames} scenes",
                 f"triggers {frames} exposures and a few pilots",
-                *([f"takes about {WITNESS_EXPOSURES} exposures for the witness first"] if proved else []),
+                *([f"takes {witness} exposures for the witness first"] if witness else []),
             ),
         )
 

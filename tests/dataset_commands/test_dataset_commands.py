@@ -13,6 +13,7 @@ import pytest
 from labctl.cli.dataset import _ask
 from labctl.errors import Stopped
 from labctl.frames.layout import SetFolder
+from labctl.frames.record import FrameRecord
 from labctl.frames.scenes import write_scenes
 from labctl.frames.store import FrameStore
 from labctl.frames.writer import FrameWriter
@@ -39,7 +40,7 @@ def test_info_says_what_the_set_is_and_changes_nothing(sets: Path) -> None:
     assert answer.code == 0
     lines = {line.split("  ")[0]: line for line in answer.out.splitlines()}
     assert "finished: 12 of 12 frames" in lines["state"]
-    assert "3: 4 anna, 4 ben, 4 chloé" in lines["labels"]
+    assert "3; frames of anna: 4, ben: 4, chloé: 4" in lines["labels"]
     assert "2 ms, 0 dB" in lines["exposure"]
     assert "on sim (simulated)" in lines["captured"]
     assert lines["scenes"].split()[1:] == ["not", "kept"]
@@ -69,13 +70,29 @@ def test_info_tells_what_the_last_opening_mended(sets: Path) -> None:
     assert "not finished: 6 of 8 frames; go on with `labctl resume`" in " ".join(out.split())
 
 
+def test_info_says_when_scenes_are_still_to_come_and_how_each_rung_saturates(sets: Path) -> None:
+    def rungs(index: int) -> FrameRecord:
+        return record(index, sample_id=index // 2, rung=index % 2, saturated_fraction=0.25 * (index % 2))
+
+    write_set(sets / "b", 4, head=header(8, ladder=(1.0, 4.0)), records=rungs, finish=False)
+    said = " ".join(labctl("dataset", "info", "b").out.split())
+    assert "scenes none yet; a capture with `keep_scenes` writes them when it ends" in said
+    assert "saturated rung 0 (1 x): 0 % of the pixels of scenes, at most 0 % of a frame" in said
+    assert "rung 1 (4 x): 25 % of the pixels of scenes, at most 25 % of a frame" in said
+
+
+def test_info_names_merged_sets_by_a_few_digits(sets: Path) -> None:
+    write_set(sets / "b", 2, head=header(2, merged_from=("0123456789abcdef" * 4, "day one")))
+    assert " ".join(labctl("dataset", "info", "b").out.split()).endswith("merged from 01234567, day one")
+
+
 def test_a_label_that_looks_like_markup_is_shown_as_it_is(sets: Path) -> None:
     write_set(
         sets / "b", 2, head=header(2, title="[red]x[/]", class_names=()), records=lambda i: record(i, label_name="[b]")
     )
     out = labctl("dataset", "info", "b").out
     assert "[red]x[/]" in out
-    assert "2 [b]" in out
+    assert "[b]: 2" in out
 
 
 def test_verify_ends_with_0_for_a_whole_set_and_1_for_a_broken_one(sets: Path) -> None:
@@ -90,7 +107,10 @@ def test_verify_ends_with_0_for_a_whole_set_and_1_for_a_broken_one(sets: Path) -
     assert answer.out.endswith("1 corrupt\nthe set is NOT whole\n")
     value = told(labctl("dataset", "verify", "a", "--json"))
     assert (value["ok"], value["corrupt"], value["proven"]) == (False, 1, 11)
-    assert labctl("dataset", "verify", "a", "--quick").code == 0
+    answer = labctl("dataset", "verify", "a", "--quick")
+    assert answer.code == 0
+    assert "proved" not in answer.out, "a quick proof proves no pixel and must not sound like one"
+    assert answer.out.endswith("\nwhole as far as looked; pixels were not read\n")
 
 
 def test_verify_of_no_set_and_of_an_older_one_ends_with_2(sets: Path) -> None:

@@ -264,3 +264,13 @@ def test_a_set_that_lost_lines_of_its_ledger_is_not_learned_from(tmp_path: Path)
     ledger.write_bytes(b"".join(lines[:3] + lines[4:]))
     with pytest.raises(RunFailed, match="no line for frame 3"):
         Samples(FrameStore.open(tmp_path / "set"))
+
+
+def test_a_black_level_that_trembles_between_captures_keeps_repeats_alike(tmp_path: Path) -> None:
+    blacks = (158.1, 158.4, 158.1, 190.0)
+    records = [record(n, sample_id=n // 2, repeat=n % 2, black_level_dn=black) for n, black in enumerate(blacks)]
+    write_set(tmp_path / "set", 4, records=records)
+    with pytest.raises(BadInput, match="sample 1 have different black levels"):
+        Samples(FrameStore.open(tmp_path / "set"), treatment=Treatment(average=True))
+    write_set(tmp_path / "steady", 2, records=records)
+    assert len(Samples(FrameStore.open(tmp_path / "steady"), treatment=Treatment(average=True))) == 1

@@ -88,21 +88,27 @@ def test_frames_that_changed_places_are_not_in_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("quick", [False, True])
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "said", "corrupt"),
     [
-        (lambda shard: shard.unlink(), "c.1.0.0.0 is missing; frames 4 to 7 are in it"),
-        (lambda shard: shard.write_bytes(shard.read_bytes()[:-1]), "c.1.0.0.0 is too short for its 4 frames"),
-        (lambda shard: shard.write_bytes(shard.read_bytes() + b"x"), "c.1.0.0.0 is too long for its 4 frames"),
-        (lambda shard: flip(shard, -9), "the index at the end of c.1.0.0.0 does not agree with the ledger"),
+        (lambda shard: shard.unlink(), "c.1.0.0.0 is missing; frames 4 to 7 are in it", 4),
+        (
+            lambda shard: shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2]),
+            "c.1.0.0.0 is too short for its 4 frames; frames 6 to 7 are cut off",
+            2,
+        ),
+        (lambda shard: shard.write_bytes(shard.read_bytes()[:-1]), "c.1.0.0.0 is too short for its 4 frames", 0),
+        (lambda shard: shard.write_bytes(shard.read_bytes() + b"x"), "c.1.0.0.0 is too long for its 4 frames", 0),
+        (lambda shard: flip(shard, -9), "the index at the end of c.1.0.0.0 does not agree with the ledger", 0),
     ],
 )
 def test_a_shard_that_is_gone_cut_or_changed_is_named_even_in_a_hurry(
-    harm: Callable[[Path], None], said: str, quick: bool, tmp_path: Path
+    harm: Callable[[Path], None], said: str, corrupt: int, quick: bool, tmp_path: Path
 ) -> None:
     write_set(tmp_path)
     harm(SetFolder(tmp_path).shard(1))
     report = proof(tmp_path, quick=quick)
-    assert report.corrupt == 4
+    assert not report.ok
+    assert (report.corrupt, report.proven) == (corrupt, 0 if quick else 10 - corrupt)
     assert said in report.findings[0].text
 
 
@@ -277,6 +283,22 @@ def test_saturated_frames_are_noted_and_a_wrong_share_is_an_error(tmp_path: Path
     assert verify(FrameStore.open(tmp_path / "a"), saturated=0.5).findings == ()
     write_set(tmp_path / "b", images=bright)
     assert proof(tmp_path / "b").findings[0].text == "the saturated share of frame 4 is not what the ledger says"
+
+
+def test_a_rung_that_saturates_is_noted_by_itself(tmp_path: Path) -> None:
+    def bright(index: int):
+        image = pixels(index)
+        image[0, :, :2] = FULL_DN if index % 2 else image[0, :, :2]
+        return image
+
+    def rungs(index: int):
+        return record(index, sample_id=index // 2, label=0, label_name="anna", split=0, scene_hash=None, rung=index % 2,
+                      saturated_fraction=(index % 2) / 3)  # fmt: skip
+
+    write_set(tmp_path, 4, head=header(4, ladder=(1.0, 8.0)), images=bright, records=rungs)
+    (finding,) = proof(tmp_path).findings
+    assert (finding.severity, finding.word, finding.frames) == ("note", "saturated", (1, 3))
+    assert "on rung 1 of the ladder, 8 x the first exposure" in finding.text
 
 
 # --- clocks
