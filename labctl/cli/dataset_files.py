@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from labctl.errors import BadInput, RunFailed
+
+if TYPE_CHECKING:
+    from labctl.frames.store import FrameStore
+
+MANY = 12
+"""More values than this are counted, not listed."""
 
 SetPath = Annotated[
     str, typer.Argument(metavar="SET", help="Folder of a captured set, or of a run that made one; or an address.")
@@ -59,7 +67,7 @@ def view(
     store = open_set(set_)
     places = store.select(kind=kind, split=split, splitting=splitting, label=label, marked=True if marked else None)
     if not len(places):
-        raise BadInput(f"{store.where} has no frame that was asked for; see `labctl dataset info`")
+        raise BadInput(_nothing(store, {"kind": kind, "split": split, "label": label}, splitting, marked=marked))
     ground_truth = Scenes.open(store.where, **store.source.options) if scenes else None
     if scenes and ground_truth is None:
         raise BadInput(f"{store.where} keeps no scenes; leave --scenes out")
@@ -111,6 +119,10 @@ def export(
     )
     for reason, count in choice.left_out.items():
         say(f"left out: {count} frames that are {reason}")
+    if coded_only and not choice.left_out:
+        say("left out: no frame; all that were asked for are protected by the optics, or show nobody")
+    if choice.scenes is None:
+        say("scenes: left out" if coded_only else "scenes: not asked for")
     warning = privacy_warning(choice)
     if warning:
         say(f"warning: {warning}")
@@ -122,6 +134,39 @@ def export(
     say(f"written: {out}")
     if as_json:
         print_json({"out": str(out), **{name: value for name, value in manifest.items() if name != "files"}})
+
+
+def _nothing(store: FrameStore, asked: Mapping[str, Any], splitting: str | None, *, marked: bool) -> str:
+    """Which frames were not found, and what there is instead of them."""
+    if not len(store):
+        return f"{store.where} has no frame yet; view it when some are captured"
+    told = {name: value for name, value in asked.items() if value is not None}
+    said = [f"{name} '{value}'" for name, value in told.items()] + ["marked"] * marked
+    there = [f"{name}s: {_found(store, name, splitting)}" for name in told]
+    if marked:
+        there.append(f"marked: {int(store.marked.sum())}")
+    if told.get("kind", "scene") != "scene" and len(told) > 1:
+        there.append("only scenes have labels and splits")
+    elif len(said) > 1:
+        there.append("none of them is all of that")
+    return (
+        f"{store.where} has no frame that was asked for ({', '.join(said)}); of {len(store)} frames, {'; '.join(there)}"
+    )
+
+
+def _found(store: FrameStore, name: str, splitting: str | None) -> str:
+    """Values that frames have, with how many of them; the first few."""
+    from labctl.frames.splitting import PARTS
+
+    if name == "split":
+        numbers = store.splits(splitting)
+        values = [part for number, part in enumerate(PARTS) for _ in range(int((numbers == number).sum()))]
+    else:
+        values = [value for value in store.column("label_name" if name == "label" else name).tolist() if value != ""]
+    counts = Counter(values)
+    shown = [f"{value} {count}" for value, count in list(counts.items())[:MANY]]
+    more = [f"{len(counts) - MANY} more"] if len(counts) > MANY else []
+    return ", ".join(shown + more) or "none"
 
 
 def _check_picture(path: Path, *, replace: bool) -> None:

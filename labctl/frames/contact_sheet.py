@@ -300,7 +300,7 @@ def _own_scales(own: Scales, main: Scales, *, first: bool) -> str:
         return ""
     alone = len(own) == 1
     said = [f"{'' if alone else f'rung {rung}: '}{low:.0f} to {high:.0f} DN" for rung, (low, high) in special.items()]
-    return f"{'grey scale' if first else 'own grey scale'} {', '.join(said)}"
+    return f"{'' if first else 'own '}grey scale{'' if alone else 's:'} {', '.join(said)}"
 
 
 def _brightness(section: _Section) -> str:

@@ -40,6 +40,7 @@ READ_PIXELS = 300_000_000
 
 MOST_SENTINELS = 200
 BINS = 160
+GAP = 10
 MOST_LABELS = 40
 """Labels that are drawn; the largest go first."""
 
@@ -234,12 +235,16 @@ def _draw_reading(store: FrameStore, places: IntArray, times: _Times, name: str,
     values = store.column(f"instruments.{name}")[places]
     times.prepare(axes)
     axes.plot(times.values, values, ".", ms=_size(values), color=INK)
-    unit = store.header.units.get(name, "")
-    axes.set(ylabel=drawable(name, "reading") + (f" ({unit})" if unit not in ("", "1") else ""))
+    axes.set(ylabel=f"{drawable(name, 'reading')} ({_unit(store, name)})")
     missing = int((~np.isfinite(values)).sum())
     axes.set_title(drawable(name, "reading") + (f", not known for {missing} frames" if missing else ""))
     axes.ticklabel_format(axis="y", useOffset=False)
     axes.margins(y=0.2)
+
+
+def _unit(store: FrameStore, name: str) -> str:
+    unit = store.header.units.get(name, "")
+    return "unit 1" if unit == "1" else drawable(unit, "unit unknown")
 
 
 @dataclass(frozen=True)
@@ -285,12 +290,20 @@ def _correlation(one: FloatArray, other: FloatArray) -> float:
 def _draw_drift(times: _Times, drift: _Drift, axes: Axes) -> None:
     times.prepare(axes)
     at = times.values[drift.rows]
-    axes.plot(at, drift.brightness, "o-", ms=2.5, color=KIND_COLOURS["sentinel"], label="brightness")
-    axes.plot(at, drift.unlikeness, "s-", ms=2.5, color=SOFT, label="1 − correlation")
+    gaps = _gaps(at)
+    at, brightness, unlikeness = (np.insert(line, gaps, np.nan) for line in (at, drift.brightness, drift.unlikeness))
+    axes.plot(at, brightness, "o-", ms=2.5, color=KIND_COLOURS["sentinel"], label="brightness")
+    axes.plot(at, unlikeness, "s-", ms=2.5, color=SOFT, label="1 − correlation")
     axes.axhline(0, color=GRID, linewidth=1)
     axes.margins(y=0.25)
     axes.set(ylabel="change since the first (%)", title="sentinels")
     axes.legend(loc="upper left", ncols=2)
+
+
+def _gaps(at: FloatArray) -> IntArray:
+    """Where a line must break: behind interruptions, steps of more than `GAP` times the median."""
+    steps = np.diff(at)
+    return np.flatnonzero(steps > GAP * np.median(steps)) + 1 if len(steps) else np.empty(0, dtype=np.int64)
 
 
 def _size(dots: npt.NDArray[Any]) -> float:

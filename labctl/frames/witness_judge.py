@@ -22,7 +22,7 @@ SCALES = (0.7, 1.4)
 """A frame that is darker or brighter than foretold by more than the lamp may drift is not right."""
 
 LEAST_SHARE = 0.02
-"""Of the previous scene that makes a frame torn. Less is a display that has all but settled."""
+"""Of the previous scene, where it shows, that makes a frame torn. Less is a display that has all but settled."""
 
 STALE_SHARE = 0.9
 """From here on a torn frame is called stale: little of its own scene is to be seen."""
@@ -101,7 +101,7 @@ class BlockWitness:
         found = self._compare(*self.observe(frame, means), means, grid.mixed_means(own, before))
         best = int(found.sigmas.argmax())
         share = float(found.shares[best] * found.parts[best])
-        mixed = bool(found.sigmas[best] > limits.sigmas and share >= LEAST_SHARE)
+        mixed = bool(found.sigmas[best] > limits.sigmas and found.shares[best] >= LEAST_SHARE)
         slack = limits.sigmas * found.scale_error
         word = "right"
         if found.mismatch > limits.mismatch or mixed or not _is_bright(found.scale, slack):

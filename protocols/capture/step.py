@@ -344,12 +344,13 @@ class Capture(Step):
         first_rung = places[captured.column("rung")[places] == 0]
         kinds = captured.column("kind")
         words = [mark.word for mark in captured.marks]
+        records = list(captured.records)
         metrics = {
             "frames": len(captured),
             "exposure_s": float(captured.column("exposure_s")[first_rung[0]]),
             "saturated_fraction": float(captured.column("saturated_fraction")[first_rung].mean()),
-            "witnessed": int(np.isfinite(captured.column("witness.own")).sum()),
-            "retaken": sum(bool(record.retries) for record in captured.records),
+            "witnessed": sum(record.witness is not None for record in records),
+            "retaken": sum(bool(record.retries) for record in records),
             "doubtful": words.count("doubtful"),
             "marked": int(captured.marked.sum()),
         }

@@ -149,6 +149,16 @@ def test_merge_says_what_it_did_and_the_result_is_whole(sets: Path) -> None:
     assert labctl("dataset", "verify", "c").code == 0
 
 
+def test_export_says_what_becomes_of_the_scenes(sets: Path) -> None:
+    answer = labctl("dataset", "export", "a", "--to", "tree", "--out", "coded", "--coded-only")
+    assert answer.code == 0
+    assert "left out: no frame; all that were asked for are protected by the optics" in answer.err
+    assert "scenes: left out\n" in answer.err
+    answer = labctl("dataset", "export", "a", "--to", "tree", "--out", "plain")
+    assert "scenes: not asked for\n" in answer.err
+    assert "left out" not in answer.err
+
+
 def test_rm_asks_first_and_without_anybody_to_ask_removes_nothing(sets: Path) -> None:
     answer = labctl("dataset", "rm", "a")
     assert answer.code == 2

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import typer
+from matplotlib.axes import Axes
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -70,6 +71,76 @@ def test_a_marked_frame_is_framed_in_the_colour_of_its_mark(tmp_path: Path) -> N
     colour = [int(MARK_COLOURS["doubtful"][i : i + 2], 16) for i in (1, 3, 5)]
     assert (plain == colour).all(axis=-1).sum() == 0
     assert (framed == colour).all(axis=-1).sum() > 1000
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every text that is put on a sheet from now on."""
+    texts: list[str] = []
+    put = Axes.text
+
+    def noted(axes: Axes, x: float, y: float, text: str, *more: Any, **how: Any) -> Any:
+        texts.append(text)
+        return put(axes, x, y, text, *more, **how)
+
+    monkeypatch.setattr(Axes, "text", noted)
+    return texts
+
+
+def test_dark_frames_have_a_grey_scale_of_their_own_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def images(index: int) -> npt.NDArray[np.uint16]:
+        return np.array([60, 62, 64, 66], np.uint16) + np.zeros(SHAPE, np.uint16) if index == 2 else steps(0)
+
+    store = write_set(tmp_path / "set", 6, head=header(6, frame_shape=SHAPE), images=images, records=kinds)
+    texts = drawn(monkeypatch)
+    sheet = picture(contact_sheet(store, store.select(kind=None)))
+    assert texts.count("own grey scale 60 to 66 DN") == 1
+    assert not [text for text in texts if "one grey scale for all" in text]
+    assert (np.abs(sheet[150:] - 170).max(axis=-1) <= 1).sum() > 5000  # 64 DN, two thirds of the way
+
+
+def test_every_rung_of_a_ladder_has_its_grey_scale_and_is_named_above_its_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = write_set(
+        tmp_path / "set", 2, head=header(2, frame_shape=SHAPE, ladder=(1.0, 0.5)), images=steps,
+        records=lambda index: record(index, sample_id=0, label=0, rung=index, exposure_s=0.002 / (1 + index)),
+    )  # fmt: skip
+    texts = drawn(monkeypatch)
+    sheet = picture(contact_sheet(store, store.select()))
+    assert "grey scales: rung 0: 100 to 3100 DN, rung 1: 50 to 1550 DN" in texts
+    assert any(text.startswith("rung 1, 1 ms") for text in texts)
+    assert "above each frame: frame index, rung and exposure, label, split" in texts
+    for grey in (0, 85, 170, 255):  # both fill their scale
+        assert (np.abs(sheet[200:] - grey).max(axis=-1) <= 1).sum() > 20_000
+
+
+def test_frames_that_show_no_scene_have_no_place_for_one(tmp_path: Path) -> None:
+    store = write_set(tmp_path / "set", 6, head=header(6, frame_shape=SHAPE), images=steps, records=kinds)
+    write_scenes(tmp_path / "set", [0, 1], np.ones((2, 1, 4, 4), dtype=np.float32))
+    sheet = picture(contact_sheet(store, store.select(kind=None), scenes=Scenes.open(store.where)))
+    assert (sheet[200:] == (228, 231, 235)).all(axis=-1).sum() == 0
+
+
+def test_a_line_through_sentinels_breaks_at_an_interruption() -> None:
+    assert frame_histograms._gaps(np.array([0.0, 1, 2, 3, 40, 41, 42])).tolist() == [4]
+    assert frame_histograms._gaps(np.array([0.0])).tolist() == []
+
+
+def test_a_choice_without_frames_is_told_what_there_is(tmp_path: Path) -> None:
+    store = write_set(tmp_path / "set", 6, records=kinds)
+    app = typer.Typer()
+    dataset_files.register(app)
+    for asked, said in (
+        (["--label", "11"], "asked for (label '11'); of 6 frames, labels: anna 2, ben 2, chloé 2"),
+        (["--marked"], "asked for (marked); of 6 frames, marked: 0"),
+        (
+            ["--kind", "dark", "--split", "train"],
+            "(kind 'dark', split 'train'); of 6 frames, kinds: scene 2, dark 1, background 1, sentinel 2; splits: "
+            "train 1, val 1; only scenes have labels and splits",
+        ),
+    ):
+        answer = CliRunner().invoke(app, ["view", store.where, "--out", str(tmp_path / "x.png"), *asked])
+        assert said in str(answer.exception)
 
 
 def test_every_kind_of_frame_has_rows_of_its_own(tmp_path: Path) -> None:
