@@ -35,7 +35,7 @@ def alike(name: str, values: Iterable[Any]) -> bool:
     """Whether values of the record column `name` count as one."""
     known = set(values)
     if name == "black_level_dn" and None not in known and not any(np.isnan(value) for value in known):
-        return max(known) - min(known) <= BLACK_TREMBLES_DN
+        return bool(max(known) - min(known) <= BLACK_TREMBLES_DN)
     return len(known) <= 1 or all(value != value for value in known)
 
 
