@@ -25,6 +25,28 @@ KIND_COLOURS = {"scene": "#0072B2", "dark": "#22272e", "background": "#009E73", 
 MARK_COLOURS = {"drift": "#E69F00", "doubtful": "#56B4E9", "bad": "#D55E00"}
 """Distinguishable with every common colour-vision deficiency. [Okabe and Ito 2008]"""
 
+COMMON: dict[str, Any] = {
+    "font.size": 7.5,
+    "axes.labelsize": 7.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#9aa3ad",
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+}
+"""What all figures of labctl share, those of reports too."""
+
 _FIRST = "DejaVu Sans"
 _OTHER_SCRIPTS = (
     "Noto Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Micro Hei", "IPAexGothic", "Hiragino Sans",
@@ -35,33 +57,16 @@ _OTHER_SCRIPTS = (
 
 def styled() -> AbstractContextManager[None]:
     """While it lasts, figures are made in the common style."""
-    settings: Any = {
+    own: Any = {
+        **COMMON,
         "font.family": list(_families()),
-        "font.size": 7.5,
         "axes.titlesize": 8.5,
         "axes.titlelocation": "left",
-        "axes.labelsize": 7.5,
-        "xtick.labelsize": 7,
-        "ytick.labelsize": 7,
-        "legend.fontsize": 7,
-        "legend.frameon": False,
-        "text.color": INK,
-        "axes.labelcolor": INK,
-        "axes.edgecolor": "#9aa3ad",
-        "xtick.color": SOFT,
-        "ytick.color": SOFT,
-        "axes.linewidth": 0.6,
-        "xtick.major.width": 0.6,
-        "ytick.major.width": 0.6,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
         "axes.grid": True,
         "axes.axisbelow": True,
-        "grid.color": GRID,
-        "grid.linewidth": 0.6,
         "lines.linewidth": 1.2,
     }
-    return rc_context(settings)
+    return rc_context(own)
 
 
 def new_figure(height_px: int, layout: Any = None) -> Figure:

@@ -17,6 +17,8 @@ import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from labctl.frames.figure_style import COMMON, INK, SOFT
+
 Array = npt.NDArray[Any]
 P = ParamSpec("P")
 
@@ -30,8 +32,6 @@ DPI = 170
 VECTOR_DPI = 300
 """Resolution of pictures inside SVG and PDF. They are enlarged with hard edges, since viewers smooth small ones."""
 
-INK, SOFT, GRID = "#22272e", "#66707c", "#e4e7eb"
-
 STAGE_COLOURS = {"simulated": "#0072B2", "captured": "#D55E00", "finetuned": "#009E73"}
 """Distinguishable with every common colour-vision deficiency. [Okabe and Ito 2008]"""
 
@@ -43,27 +43,10 @@ DESIGN_COLOURS = ("#332288", "#CC6677", "#117733", "#DDAA33", "#88CCEE", "#88225
 LINES = ("-", "--", ":", "-.")
 
 STYLE: dict[str, Any] = {
+    **COMMON,
     "font.family": ["DejaVu Sans"],
-    "font.size": 7.5,
     "axes.titlesize": 8,
-    "axes.labelsize": 7.5,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": "#9aa3ad",
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
     "axes.grid": False,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
     "lines.linewidth": 1.3,
     "image.interpolation": "nearest",
     "axes.titlepad": 4.0,
