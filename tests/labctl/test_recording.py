@@ -247,6 +247,7 @@ def test_a_tape_is_plain_files(tmp_path: Path) -> None:
 def test_a_whole_protocol_replays_to_the_same_frames(tmp_path: Path, configs: Path) -> None:
     short = {
         "steps.train.epochs": 1, "steps.capture.train": 40, "steps.capture.val": 10, "steps.capture.test": 20,
+        "steps.capture.witness": "none",
         "steps.finetune": None, "steps.finetuned": None, "steps.report": None,
     }  # fmt: skip
     protocol, kept = configs / "protocols" / "quickstart.yaml", tmp_path / "kept"

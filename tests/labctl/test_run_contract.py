@@ -21,7 +21,7 @@ extends: {quickstart}
 name: tiny
 steps:
   train: {{type: train, epochs: 1, augmentation: {{shift_px: 3}}}}
-  capture: {{type: capture, mask: "${{steps.train.mask}}", train: 40, val: 10, test: 40}}
+  capture: {{type: capture, mask: "${{steps.train.mask}}", train: 40, val: 10, test: 40, witness: none}}
   finetune: {{type: finetune, epochs: 1, model: "${{steps.train.model}}", frames: "${{steps.capture.frames}}"}}
   report: null
 """

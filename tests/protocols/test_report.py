@@ -46,6 +46,7 @@ SMALL = {
     "steps.train.epochs": 1,
     "steps.train.batch": 256,
     "steps.capture.train": 20,
+    "steps.capture.witness": "none",
     "steps.capture.val": 10,
     "steps.capture.test": 60,
     "steps.finetune.epochs": 1,

@@ -21,7 +21,7 @@ name: short
 steps:
   train: {{type: train, epochs: 12, augmentation: {{shift_px: 3}}}}
   capture: {{type: capture, mask: "${{steps.train.mask}}", repeats: 3, block: 16, train: 200, val: 40, test: 100,
-             instruments: {{lamp: {{power: 1.0}}}}}}
+             witness: none, instruments: {{lamp: {{power: 1.0}}}}}}
   finetune: {{type: finetune, epochs: 3, model: "${{steps.train.model}}", frames: "${{steps.capture.frames}}"}}
   report: null
 """
