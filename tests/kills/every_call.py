@@ -111,7 +111,7 @@ class Bench:
         died = ended(begin(work))
         if self.sync == "block" or fault == "kill":
             self.safe = max(self.safe, self.board["safe"])
-        self.marks += self.board["marks"]
+            self.marks += self.board["marks"]  # a power cut may take frames otherwise, and with them their marks
         if died and fault != "kill" and rng.random() < 0.8:  # else it is only killed, and its power may go later
             self.disk.cut(fault, rng)
         return died

@@ -222,10 +222,10 @@ def test_missing_captures_leave_the_simulated_part_and_no_gap(run: RunFolder) ->
 
 
 def test_a_damaged_capture_is_named_and_not_compared(run: RunFolder) -> None:
-    raw = next(run.artifacts.glob("capture/**/frames.raw"))
-    content = bytearray(raw.read_bytes())
+    shard = next(run.artifacts.glob("capture/**/frames.zarr/coded/c.0.0.0.0"))
+    content = bytearray(shard.read_bytes())
     content[100] ^= 0xFF
-    raw.write_bytes(content)
+    shard.write_bytes(content)
     page = page_of(run, "scenes", "gap", "timing")
     assert "does not match its checksum" in page
     assert "RMS difference" not in page
