@@ -15,9 +15,6 @@ from labctl.frames.store import FrameStore
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
-PART_BYTES = 64 * 2**20
-"""Pixels that are in memory at a time while a mean is taken."""
-
 SAME = {
     "mask_hash": "masks",
     "gain_db": "gains (dB)",
@@ -109,8 +106,7 @@ class Offsets:
                     f"({kind}_every), or do without"
                 )
             number[key] = len(number)
-        part = max(1, PART_BYTES // store.header.frame_bytes)
-        means = [mean_frame(store.parts(taken[key], part)) for key in number]
+        means = [mean_frame(store.parts(taken[key])) for key in number]
         which = np.array([number[keys[place]] for place in places.tolist()], dtype=np.int64)
         return cls(np.stack(means) if means else np.empty((0, *store.header.frame_shape), np.float32), which)
 

@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from labctl.errors import BadInput
-from labctl.frames.witness_blocks import LINEAR
 
 FloatArray = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint16] | npt.NDArray[np.float32]
+
+LINEAR = 0.95
+"""Share of saturation up to which pixels are believed: a full well with read noise stands just below it."""
 
 LEAST_RESPONSE = 0.05
 """A pixel that sees less than this share of the mean light of a flat field has no signal worth scaling up."""

@@ -12,7 +12,7 @@ from labctl.durable import write_whole
 from labctl.frames.layout import SPLITS
 from labctl.frames.older import OlderSet
 from labctl.frames.renaming import Renaming
-from labctl.frames.store import FrameStore
+from labctl.frames.store import FrameStore, parse_splits
 
 Part = FrameStore | OlderSet
 
@@ -75,11 +75,10 @@ def _read(name: str, part: Part) -> tuple[dict[int, int], dict[str, Any]]:
     if text is None:
         raise _LeftOutError(f"{part.where} has none of that name")
     try:
-        content = dict(json.loads(text))
-        own = {int(sample): int(split) for sample, split in content.pop("split_of_sample").items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _LeftOutError(f"that of {part.where} cannot be read ({type(error).__name__}: {error})") from error
-    return own, {key: value for key, value in content.items() if key != "made"}
+        own = parse_splits(text)
+    except ValueError as error:
+        raise _LeftOutError(f"that of {part.where} cannot be read ({error})") from error
+    return own, {key: value for key, value in json.loads(text).items() if key not in ("split_of_sample", "made")}
 
 
 def _labels(part: Part, split_of_sample: dict[int, int]) -> set[tuple[str, int]]:

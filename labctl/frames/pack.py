@@ -26,7 +26,7 @@ from labctl.frames.layout import HEADER, LEDGER, MARKS, SPLITS, is_set
 from labctl.frames.record import Privacy
 from labctl.frames.samples import Choice, Samples, Treatment, class_names_of, label_numbers
 from labctl.frames.source import Source, open_source
-from labctl.frames.store import FrameStore, split_number
+from labctl.frames.store import PART_BYTES, FrameStore, split_number
 from labctl.frozen import Frozen
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ PACK = "pack"
 
 ABOUT, FRAMES = "pack.json", "frames.npy"
 COLUMNS = ("sample_ids", "labels", "splits")
-PART_BYTES = 64 * 2**20
 
 Dtype = Literal["uint16", "float32"]
 

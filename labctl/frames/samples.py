@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from labctl.errors import BadInput
-from labctl.frames.alike import PART_BYTES, Offsets, check_alike
+from labctl.frames.alike import Offsets, check_alike
 from labctl.frames.corrections import Merged, clipped, divide, flat_response, mean_frame, merge_rungs, subtract
 from labctl.frames.fetching import fetch_all
 from labctl.frames.record import Kind
-from labctl.frames.store import FrameStore
+from labctl.frames.store import PART_BYTES, FrameStore
 from labctl.frozen import Frozen
 
 FloatArray = npt.NDArray[np.float32]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 IntArray = npt.NDArray[np.int64]
 
 PART_BYTES = 64 * 2**20
+"""Of pixels that are held in memory at a time."""
 
 
 class FrameStore:
@@ -49,6 +50,7 @@ class FrameStore:
         self.header: SetHeader = parse_header(text, source.where)
         self._ledger: Ledger = parse_ledger(source.read(LEDGER) or b"")
         self.problems = self._ledger.problems
+        self._columns: dict[str, npt.NDArray[Any]] = {}
 
     @classmethod
     def open(cls, where: str | Path, **options: Any) -> Self:
@@ -148,11 +150,11 @@ class FrameStore:
         if text is None:
             raise BadInput(f"{self.where} has no split '{splitting}'; make it with `labctl dataset split`")
         try:
-            by_sample = {int(sample): int(split) for sample, split in json.loads(text)["split_of_sample"].items()}
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            by_sample = parse_splits(text)
+        except ValueError as error:
             raise RunFailed(
-                f"{self.where}: {SPLITS}/{splitting}.json is damaged ({type(error).__name__}: {error}); make the split "
-                "anew with `labctl dataset split --replace`"
+                f"{self.where}: {SPLITS}/{splitting}.json is damaged ({error}); make the split anew with "
+                "`labctl dataset split --replace`"
             ) from error
         return np.array([by_sample.get(int(sample), -1) for sample in self.column("sample_id")], dtype=np.int64)
 
@@ -179,9 +181,9 @@ class FrameStore:
             )
         return decode_frame(chunk, self.header)
 
-    def parts(self, places: Sequence[int] | IntArray, part: int | None = None) -> Iterator[npt.NDArray[np.uint16]]:
-        """`read` in parts of `part` frames, or of at most `PART_BYTES`: a set need not fit in memory."""
-        part = part or max(1, PART_BYTES // self.header.frame_bytes)
+    def parts(self, places: Sequence[int] | IntArray) -> Iterator[npt.NDArray[np.uint16]]:
+        """`read` in parts of at most `PART_BYTES`, one frame at least: a set need not fit in memory."""
+        part = max(1, PART_BYTES // self.header.frame_bytes)
         for start in range(0, len(places), part):
             yield self.read(places[start : start + part])
 
@@ -240,10 +242,6 @@ class FrameStore:
     def _usual(self) -> tuple[str, ...]:
         readings = self._ledger.values(0).get("instruments", {}) if len(self) else {}
         return (*_USUAL, *(f"instruments.{name}" for name in readings))
-
-    @cached_property
-    def _columns(self) -> dict[str, npt.NDArray[Any]]:
-        return {}
 
     @cached_property
     def _offsets(self) -> dict[int, int]:
@@ -332,6 +330,14 @@ def _array(name: str, values: list[Any]) -> npt.NDArray[Any]:
         raise BadInput(f"'{name}' is not one value per frame; read it from `records`")
     # Objects, not fixed-width text: one label of 100 kB would make every entry as long.
     return np.array(["" if value is None else value for value in values], dtype=object)
+
+
+def parse_splits(text: str | bytes) -> dict[int, int]:
+    """Split by sample id, of the text of a `splits/NAME.json`. Raises ValueError when it is damaged."""
+    try:
+        return {int(sample): int(split) for sample, split in json.loads(text)["split_of_sample"].items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 def split_number(split: int | str) -> int:

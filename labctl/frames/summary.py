@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from labctl.errors import BadInput, RunFailed
+from labctl.errors import RunFailed
 from labctl.frames.finding import writer_of
 from labctl.frames.layout import SPLITS
 from labctl.frames.record import FrameRecord, Privacy
@@ -207,7 +207,7 @@ def _later_splits(store: FrameStore, folder: Path | None, places: npt.NDArray[np
     for file in sorted((folder / SPLITS).glob("*.json")) if folder else ():
         try:
             parts = store.splits(file.stem)[scenes]
-        except (BadInput, ValueError, KeyError, TypeError, AttributeError):
+        except RunFailed:
             found[file.stem] = {}  # damaged; `verify` says so
             continue
         found[file.stem] = {name: int(np.count_nonzero(parts == number)) for number, name in enumerate(PARTS)}

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 from labctl.errors import RunFailed
 from labctl.frames.layout import MARKS, SPLITS
 from labctl.frames.proof import Finding, error, note
 from labctl.frames.scenes import Scenes, scene_hash
 from labctl.frames.source import FolderSource
-from labctl.frames.store import FrameStore
+from labctl.frames.store import FrameStore, parse_splits
 from labctl.frames.sweep import Sweep
 
 
@@ -43,10 +41,8 @@ def _split_findings(store: FrameStore, sweep: Sweep) -> list[Finding]:
     findings = []
     for file in sorted((store.source.path / SPLITS).glob("*.json")):
         try:
-            of_sample = {
-                int(sample): int(split) for sample, split in json.loads(file.read_text())["split_of_sample"].items()
-            }
-        except (ValueError, KeyError, TypeError, AttributeError):
+            of_sample = parse_splits(file.read_bytes())
+        except ValueError:
             findings.append(
                 error("splits", f"{SPLITS}/{file.name} is damaged; make it anew with `labctl dataset split`")
             )

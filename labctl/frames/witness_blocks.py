@@ -15,14 +15,12 @@ import numpy.typing as npt
 
 from labctl.errors import BadInput
 from labctl.exposure import FloatArray, Frames, IntArray
+from labctl.frames.corrections import LINEAR
 
 Values = npt.NDArray[np.float64]
 
 CUTS = 32
 """Rows of the scene at which a torn frame may change from new to old; in between, the nearest will do."""
-
-LINEAR = 0.95
-"""Share of saturation up to which pixels are believed: a full well with read noise stands just below it."""
 
 BIN_SIDE = 48
 """Larger frames are binned to at most so many values along a side: neither time nor memory grows with the sensor."""

@@ -87,7 +87,7 @@ class FrameWriter:
             self.header = self._open_header(header)
             ledger, self.recovery = recover(self.folder, self.header)
             if self.recovery.did or self.recovery.kept:
-                self._note(kept=self.recovery.kept, did=list(self.recovery.did))
+                self.note(kept=self.recovery.kept, did=list(self.recovery.did))
         except OSError as error:
             release(self._lock)
             raise RunFailed(refusal(folder, error)) from error
@@ -237,7 +237,7 @@ class FrameWriter:
             raise BadInput(f"{path} holds frames of another capture; give the run another folder")
         return there
 
-    def _note(self, **said: Any) -> None:
+    def note(self, **said: Any) -> None:
         """Write to the history who did what; recovery goes by what is said there of acknowledged frames."""
         append_line(self.folder.history, {"time": _now(), "pid": os.getpid(), **said})
 
@@ -379,7 +379,7 @@ class FrameWriter:
         try:
             self._close_files()
             if self.acknowledged > self.recovery.kept:
-                self._note(closed=self.acknowledged)
+                self.note(closed=self.acknowledged)
         except OSError as error:  # what is acknowledged is safe without these words
             if self._error is None:
                 log.warning("%s", refusal(self.folder.path, error))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from labctl.durable import append_line
 from labctl.errors import RunFailed, Stopped
 from labctl.exposure import FloatArray, Frames
 from labctl.frames.marks import Mark
@@ -165,9 +163,7 @@ class FrameTaking:
             check = self._exposer.sentinel_beside(self._drift.checks)
             change = self._drift.see(start - 1, check.pixels[0], planned=False)
             did = f"checked with a sentinel beside the plan: {'good' if change is None else change}"
-            append_line(
-                self._writer.folder.history, {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "kept": start, "did": [did]}
-            )
+            self._writer.note(kept=start, did=[did])
             if change is not None:
                 self._pause(start - 1, change)
 
@@ -204,7 +200,7 @@ class FrameTaking:
         frame = self._exposer.sentinel_beside(self._drift.checks)
         self._drift.take_reference(index, frame.pixels[0])
         said = f"recalibrated after frame {index}; {anew} from here on"
-        append_line(self._writer.folder.history, {"time": time.time(), "did": [said]})
+        self._writer.note(did=[said])
         self._context.log(said)
 
     def _mark_doubtful(self, index: int, record: FrameRecord) -> None:

@@ -12,6 +12,7 @@ from labctl.frames.card import write_card
 from labctl.frames.layout import SetFolder
 from labctl.frames.scenes import write_scenes
 from labctl.frames.splitting import split_set, write_split
+from labctl.frames.summary import summarize
 from tests.labctl.frames.sets import header, record, scene, write_set
 
 
@@ -108,3 +109,10 @@ def test_two_hundred_people_do_not_fill_the_card(tmp_path: Path) -> None:
         images=lambda index: np.full((1, 4, 6), index, np.uint16),
     )
     assert "and 8 more |" in card(tmp_path)
+
+
+def test_a_damaged_later_split_does_not_hide_the_rest_of_the_set(tmp_path: Path) -> None:
+    store = write_set(tmp_path / "set", 4)
+    (tmp_path / "set" / "splits").mkdir(exist_ok=True)
+    (tmp_path / "set" / "splits" / "torn.json").write_text('{"split_of_')
+    assert summarize(store)["later_splits"] == {"torn": {}}
