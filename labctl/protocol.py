@@ -113,12 +113,17 @@ class Protocol:
         return self.file.scene_px, self.file.mask_cells
 
     def instances(self) -> list[StepInstance]:
-        """Every step for every seed and design, in the order in which they run; steps that run once come last."""
+        """Every step for every seed and design, in the order in which they run.
+
+        Steps that run once come first, where they say so, or last.
+        """
         repeated = {name: step for name, step in self.steps.items() if not step.once}
+        once = [StepInstance(name, step, None, None) for name, step in self.steps.items() if step.once]
         cells = [(design, seed) for seed in self.file.seeds for design in (self.compared or (None,))]
         return [
+            *(instance for instance in once if instance.step.first),
             *(StepInstance(name, step, design, seed) for design, seed in cells for name, step in repeated.items()),
-            *(StepInstance(name, step, None, None) for name, step in self.steps.items() if step.once),
+            *(instance for instance in once if not instance.step.first),
         ]
 
     def resolved(self) -> dict[str, Any]:
@@ -162,10 +167,14 @@ def parse_protocol(located: Located) -> Protocol:
             problems.append(located.problem((key,), f"{list(values)} names something twice; name each once"))
     problems += check_references({n: (s, s.outputs) for n, s in steps.items()}, located, ("steps",))
     for name, step in steps.items():
-        once = [r for r, _ in references_of(step).values() if step.once != steps[r.step].once] if not problems else []
-        for reference in once:
-            text = f"{reference} is made once per design and seed, this step runs once; it cannot use it"
-            problems.append(located.problem(("steps", name), text))
+        for reference in [] if problems else [r for r, _ in references_of(step).values()]:
+            maker = steps[reference.step]
+            if step.once and not maker.once:
+                text = f"{reference} is made once per design and seed, this step runs once; it cannot use it"
+                problems.append(located.problem(("steps", name), text))
+            elif maker.once and not maker.first and (step.first or not step.once):
+                text = f"{reference} is made after all designs and seeds; this step, which runs before, cannot use it"
+                problems.append(located.problem(("steps", name), text))
     if problems:
         raise ConfigError(problems)
     return Protocol(file, data, model, designs, steps, located)
@@ -237,7 +246,7 @@ def plan_run(protocol: Protocol, rig: RigSpec, *, progress: Progress = unwatched
         step = instance.step
         setting = StepSetting(protocol, rig, instance.name, instance.design, instance.seed)
         estimate = Estimate()
-        inputs = {reference: _maker(instance, reference) for reference, _ in references_of(step).values()}
+        inputs = {reference: _maker(instance, reference, protocol) for reference, _ in references_of(step).values()}
         hashes[instance.key] = ""
         try:
             rig.require(sorted(step.needs), f"step '{instance.name}' ({step.type})")
@@ -260,7 +269,9 @@ def _problem_of(error: BadInput, otherwise: KeyPath, protocol: Protocol, rig: Ri
     return protocol.located.problem(at, str(error))
 
 
-def _maker(instance: StepInstance, reference: Reference) -> str:
+def _maker(instance: StepInstance, reference: Reference, protocol: Protocol) -> str:
+    if protocol.steps[reference.step].once:
+        return reference.step
     return "/".join([reference.step, *instance.key.split("/")[1:]])
 
 
@@ -294,7 +305,7 @@ def _step_hash(
             "grids": [protocol.file.scene_px, protocol.file.mask_cells],
             "sources": {name: sources[name]() for name in sorted(step.uses)},
             "inputs": {str(reference): hashes[key] for reference, key in inputs.items()},
-            "before": sorted(hashes.values()) if step.once else [],
+            "before": sorted(hashes.values()) if step.once and not step.first else [],
         }
     )
 

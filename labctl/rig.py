@@ -35,6 +35,8 @@ class Rig:
 
     def __init__(self, spec: RigSpec, *, run: str | None = None, wait_s: float = 0.0) -> None:
         self.spec = spec
+        self.roads = spec.roads
+        """The roads that pictures go down; set them to calibrated ones. `spec.roads` are those of the rig file."""
         self.recovered_from: LastHolder | None = None
         self.safe_errors: list[str] = []
         self._run = run
@@ -93,14 +95,14 @@ class Rig:
         """
         if not isinstance(plan.scenes, str):
             cells, scene_px = plan.masks.shape[-2:], plan.scenes.shape[-2:]
-            self.spec.twin.check_design(cells, scene_px, self.spec.roads)
+            self.spec.twin.check_design(cells, scene_px, self.roads)
         return self.stream_any(plan)
 
     def stream_any(self, plan: ExposurePlan) -> Iterator[Frames]:
         """As `stream`, for patterns on any grid: the twin is not asked whether it could train with them."""
         devices = self.devices()
         scene_shape = None if devices.scene is None else devices.scene.shape
-        device_plan = to_device_plan(plan, self.spec.roads, devices.mask.shape, scene_shape)
+        device_plan = to_device_plan(plan, self.roads, devices.mask.shape, scene_shape)
         if self._guard is None:
             return self._unless_made_safe(self._path.stream(device_plan, devices))
         return self._guard.stream(

@@ -57,6 +57,14 @@ class PanelRoad(Frozen):
             return np.asarray(response ** (1.0 / self.gamma), dtype=np.float64)
         return np.interp(response, self.lut, np.linspace(0.0, 1.0, len(self.lut)))
 
+    def mask_of(self, levels: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Transmittance 0..1 that this road turns into exactly these levels 0..255, in the shape of `levels`."""
+        share = np.asarray(levels, dtype=np.float64) / FULL_LEVEL
+        response = (
+            share**self.gamma if self.lut is None else np.interp(share, np.linspace(0, 1, len(self.lut)), self.lut)
+        )
+        return np.asarray(1.0 / self.contrast + (1.0 - 1.0 / self.contrast) * response, dtype=np.float64)
+
     def levels(self, mask: FloatArray) -> Levels:
         """(H, W) transmittance 0..1 to (H cell_px, W cell_px) uint8 levels."""
         levels = np.round(FULL_LEVEL * self.shares(mask)).astype(np.uint8)
@@ -71,6 +79,10 @@ class MonitorRoad(Frozen):
     """Monitor pixels along one side of a scene pixel."""
 
     gamma: Annotated[float, Ge(0.2), Le(5)] = 2.2
+
+    def scene_of(self, levels: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Radiance 0..1 that this road turns into exactly these levels 0..255, in the shape of `levels`."""
+        return np.asarray((np.asarray(levels, dtype=np.float64) / FULL_LEVEL) ** self.gamma, dtype=np.float64)
 
     def levels(self, scene: FloatArray) -> Levels:
         """(..., H, W) radiance 0..1 to uint8 levels, each scene pixel repeated pixel_px times."""

@@ -124,6 +124,9 @@ class Step(Frozen):
     once: ClassVar[bool] = False
     """Runs once per protocol instead of once per design and seed, after all of these."""
 
+    first: ClassVar[bool] = False
+    """With `once`: runs before all others instead of after them. Then steps of every design and seed can use it."""
+
     outputs: ClassVar[Mapping[str, str]] = {}
     """Output names and their kinds, for `${steps.NAME.OUTPUT}`."""
 

@@ -1,0 +1,233 @@
+"""`calibrate`: measures what is missing or stale of a bench, says why, and keeps it for this and later runs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from labctl import __version__
+from labctl.calibration.record import Calibration, CalibrationRecord
+from labctl.calibration.shelf import SUFFIX, Shelf
+from labctl.calibration.validity import Verdict, beliefs_of, bench_hash, in_words, judge
+from labctl.durable import write_json
+from labctl.errors import BadInput
+from labctl.steps import Estimate, Role, Source, Step, StepContext, StepResult, StepSetting
+from labctl.timing import identity
+from protocols.calibrate.bench import Bench, save_figure
+from protocols.calibrate.dark import Dark
+from protocols.calibrate.kind import Kind
+from protocols.calibrate.kinds import KINDS, in_order
+from protocols.capture.metadata import InstrumentReadings, set_instruments
+from protocols.fit import check_instruments
+from protocols.keys import first_exposure_id
+
+STANDING_FILE = "standing.json"
+"""What was kept, what was measured, and why."""
+
+IDS_PER_KIND = 2**20
+SETTLED_S = 0.2
+"""Between two exposures of a real bench, roughly; for the plan."""
+
+
+class Calibrate(Step):
+    """Calibrates the bench; runs once, before everything else. Each kind has its settings under its own name.
+
+    A calibration that is there and good is taken as it is. What is missing, stale, or stands on something newer is
+    measured, with all that it stands on.
+    """
+
+    where: ClassVar[Literal["host", "child"]] = "host"
+    once: ClassVar[bool] = True
+    first: ClassVar[bool] = True
+    outputs: ClassVar[Mapping[str, str]] = {"calibration": "calibration"}
+    uses: ClassVar[frozenset[Source]] = frozenset({"rig"})
+    needs: ClassVar[frozenset[Role]] = frozenset({"mask", "camera"})
+
+    type: Literal["calibrate"]
+
+    kinds: tuple[str, ...] = tuple(KINDS)
+    """What is wanted; what that stands on comes along."""
+
+    renew: bool = False
+    """Measure everything anew, however good what is there may be."""
+
+    instruments: dict[str, dict[str, float]] = {}
+    """Quantities to set before, by instrument: `{lamp: {power: 0.8}}`. They are made safe with the rig."""
+
+    dark: Dark = Dark()
+
+    def check(self, setting: StepSetting) -> None:
+        """The kinds must exist, and the rig have the devices that they move."""
+        setting.protocol.grids()
+        try:
+            order = in_order(self.kinds)
+        except BadInput as error:
+            raise BadInput(str(error), at=setting.at("kinds")) from None
+        if not order:
+            raise BadInput("is empty; name what to calibrate", at=setting.at("kinds"))
+        for name in order:
+            setting.rig.require(sorted(KINDS[name].needs), f"the calibration `{name}`")
+        check_instruments(self.instruments, setting)
+
+    def estimate(self, setting: StepSetting) -> Estimate:
+        """What would be measured now, and what would be kept."""
+        shelf, newest = Shelf(setting.rig.name), dict[str, str]()
+        frames, seconds, moves = 0, 1.0, list[str]()
+        for name in in_order(self.kinds):
+            there, verdict = self._standing(name, setting, shelf, newest)
+            if there is not None and verdict.good:
+                newest[name] = there.id
+                continue
+            newest[name] = "to be measured"
+            kind = self.settings_of(name)
+            exposures = kind.exposures(setting)
+            frames += exposures
+            seconds += kind.exposure_seconds(setting) + exposures * (0.002 if setting.rig.simulated else SETTLED_S)
+            moves.append(f"calibrates {name} ({exposures} exposures): {_why(verdict)}")
+        shape = setting.rig.twin.frame_shape(setting.protocol.grids()[1], setting.protocol.grids()[0])
+        return Estimate(seconds=seconds, frames=frames, disk_bytes=4 * frames * shape[0] * shape[1], moves=tuple(moves))
+
+    def settings_of(self, name: str) -> Kind:
+        """The settings of one kind."""
+        kind: Kind = getattr(self, name)
+        return kind
+
+    def run(self, context: StepContext) -> StepResult:
+        """Measure what must be measured; what was measured before an interruption is on the shelf by then."""
+        setting, rig = context.setting, context.rig
+        set_instruments(self.instruments, rig)
+        readings = {k: v for k, v in InstrumentReadings(rig, 0.0).now().items() if v is not None}
+        shelf, used, standing = Shelf(rig.spec.name), dict[str, Calibration](), dict[str, Any]()
+        order = in_order(self.kinds)
+        for number, name in enumerate(order):
+            newest = {kind: used[kind].id for kind in used}
+            there, verdict = self._standing(name, setting, shelf, newest, readings)
+            fresh = there is not None and there.record.made > context_began(context)
+            if there is not None and verdict.good and (not self.renew or fresh):
+                age = in_words(max(0.0, time.time() - there.record.made))
+                context.log(f"`{name}` is kept: {age} old, good for {in_words(there.record.max_age_s)}")
+                used[name], why = there, ""
+            else:
+                why = "asked for anew" if verdict.good and there is not None else _why(verdict)
+                context.log(f"`{name}` is measured: {why}")
+                used[name] = self._measure(name, context, used, readings, number)
+                shelf.put(used[name])
+            standing[name] = {"id": used[name].id, "measured": bool(why), "why": why}
+            for warning in used[name].record.warnings:
+                context.log(f"`{name}`: {warning}")
+            context.progress(number + 1, len(order), "calibrations")
+        folder = context.folder / "calibration"
+        for name, calibration in used.items():
+            calibration.save(folder / f"{name}{SUFFIX}")
+            save_figure(self.settings_of(name).draw(calibration), context.folder / "pages" / f"{name}.png")
+        write_json(context.folder / STANDING_FILE, standing)
+        return StepResult({"calibration": folder}, _metrics(used, standing))
+
+    def _standing(
+        self,
+        name: str,
+        setting: StepSetting,
+        shelf: Shelf,
+        newest: Mapping[str, str],
+        readings: Mapping[str, float | None] | None = None,
+    ) -> tuple[Calibration | None, Verdict]:
+        kind, there = self.settings_of(name), shelf.newest(name)
+        if there is None:
+            return None, Verdict("stale", ("there is none yet",))
+        scene_px, cells = setting.protocol.grids()
+        shape = setting.rig.twin.frame_shape(cells, scene_px)
+        verdict = judge(
+            there.record,
+            setting.rig,
+            readings=readings,
+            version=kind.version,
+            settings=kind.method(),
+            holds_for={"frame_shape": list(shape), "mask_cells": list(cells), "scene_px": list(scene_px)},
+            newest={before: newest[before] for before in kind.after if before in newest},
+        )
+        if verdict.good and time.time() - there.record.made > kind.max_age_s:
+            verdict = Verdict("stale", (f"older than {in_words(kind.max_age_s)}",))
+        return there, verdict
+
+    def _measure(
+        self,
+        name: str,
+        context: StepContext,
+        used: Mapping[str, Calibration],
+        readings: Mapping[str, float],
+        number: int,
+    ) -> Calibration:
+        kind, rig, setting = self.settings_of(name), context.rig, context.setting
+        scene_px, cells = setting.protocol.grids()
+        bench = Bench(
+            rig=rig,
+            kind=name,
+            scene_px=scene_px,
+            cells=cells,
+            frame_shape=setting.rig.twin.frame_shape(cells, scene_px),
+            built_on={before: used[before] for before in kind.after},
+            context=context,
+            first_id=first_exposure_id(context.content_hash) + IDS_PER_KIND * number,
+        )
+        began = time.monotonic()
+        found = kind.measure(bench)
+        devices = rig.devices()
+        roles = {"mask": devices.mask, "scene": devices.scene, "camera": devices.camera}
+        record = CalibrationRecord(
+            kind=name,
+            version=kind.version,
+            settings=kind.method(),
+            rig=rig.spec.name,
+            rig_hash=rig.spec.content_hash,
+            bench_hash=bench_hash(rig.spec),
+            beliefs=beliefs_of(rig.spec, kind.beliefs),
+            devices={
+                role: identity(rig.spec, role, device.describe_device())
+                for role, device in roles.items()
+                if role in kind.needs and device is not None
+            },
+            readings=dict(readings),
+            units={f"{i}.{q}": there.unit for i, d in devices.instruments.items() for q, there in d.quantities.items()},
+            made=time.time(),
+            max_age_s=kind.max_age_s,
+            holds_for=dict(found.holds_for),
+            built_on={before: used[before].id for before in kind.after},
+            values=dict(found.values),
+            arrays={array: note for array, (_, note) in found.arrays.items()},
+            warnings=found.warnings,
+            exposures=bench.taken,
+            seconds=time.monotonic() - began,
+            labctl=__version__,
+        )
+        return Calibration(record, {array: values for array, (values, _) in found.arrays.items()}, dict(bench.raw))
+
+
+def context_began(context: StepContext) -> float:
+    """When this step of this run was begun first, in seconds since 1970: after a resume, what it made is not old."""
+    path = context.folder / "began.json"
+    if not path.exists():
+        write_json(path, {"began": time.time()})
+    began: float = json.loads(path.read_text())["began"]
+    return began
+
+
+def _why(verdict: Verdict) -> str:
+    return "; ".join(verdict.reasons)
+
+
+def _metrics(used: Mapping[str, Calibration], standing: Mapping[str, Any]) -> dict[str, Any]:
+    values = {
+        f"{kind}.{name}": value.value
+        for kind, calibration in used.items()
+        for name, value in calibration.record.values.items()
+        if not isinstance(value.value, tuple)
+    }
+    measured = [kind for kind, how in standing.items() if how["measured"]]
+    return {
+        "measured": len(measured),
+        "kept": len(used) - len(measured),
+        "exposures": sum(used[kind].record.exposures for kind in measured),
+        **values,
+    }
