@@ -20,7 +20,7 @@ from labctl.durable import write_whole
 from labctl.errors import BadInput, RunFailed
 from labctl.frozen import Frozen
 
-SCHEMA = "labctl.calibration/1"
+SCHEMA: Literal["labctl.calibration/1"] = "labctl.calibration/1"
 
 Array = npt.NDArray[Any]
 
@@ -154,7 +154,8 @@ class Calibration:
         """Write it as one file, whole or not at all; returns `path`."""
         packed = io.BytesIO()
         record = np.frombuffer(self.record.model_dump_json(indent=1).encode(), dtype=np.uint8)
-        np.savez_compressed(packed, **{"record.json": record, "id": np.array(self.id), **self._all_arrays()})
+        content: dict[str, Any] = {"record.json": record, "id": np.array(self.id), **self._all_arrays()}
+        np.savez_compressed(packed, **content)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, packed.getvalue())
         return path
