@@ -25,6 +25,7 @@ class Parent:
         self._lock = threading.Lock()
         self.stop_asked = threading.Event()
         self.commands: list[dict[str, Any]] = []
+        self._answers: list[dict[str, Any]] = []
         self._arrived = threading.Condition()
 
     def send(self, message: dict[str, Any]) -> None:
@@ -44,8 +45,8 @@ class Parent:
                 self.stop_asked.set()
                 continue
             with self._arrived:
-                self.commands.append(command)
-                self._arrived.notify()
+                (self._answers if command["op"] == "answer" else self.commands).append(command)
+                self._arrived.notify_all()
         os._exit(0)
 
     def next_command(self) -> dict[str, Any]:
@@ -54,6 +55,14 @@ class Parent:
             while not self.commands:
                 self._arrived.wait()
             return self.commands.pop(0)
+
+    def ask(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Send a question and wait for its answer. One question at a time; see `labctl.rig_proxy`."""
+        with self._arrived:
+            self.send(message)
+            while not self._answers:
+                self._arrived.wait()
+            return self._answers.pop(0)
 
     def beat(self) -> None:
         """Say every HEARTBEAT_S that this process lives."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from labctl.errors import RunFailed
 from labctl.journal import Journal
 from labctl.protocol import PlannedStep, RunPlan, plan_run
+from labctl.rig_proxy import RigProxy
 from labctl.steps import StepContext
 from labctl.store import RunFolder
 
@@ -40,6 +41,7 @@ def run_step_of(run: Path, key: str, content_hash: str, parent: Parent) -> dict[
         raise RunFailed(
             f"the data or the files of step {key} changed since the run was planned; `labctl resume` it anew"
         )
+    rig = RigProxy(planned.setting.rig, parent.ask) if planned.instance.step.needs else None
     context = StepContext(
         setting=planned.setting,
         content_hash=planned.hash,
@@ -48,6 +50,7 @@ def run_step_of(run: Path, key: str, content_hash: str, parent: Parent) -> dict[
         inputs=input_paths(planned, Journal(folder.journal_file), folder),
         report=parent.send,
         stop_asked=parent.stop_asked.is_set,
+        open_rig=None if rig is None else lambda: rig,
     )
     result = planned.instance.step.run(context)
     return {"outputs": relative_outputs(result.outputs, folder), "metrics": dict(result.metrics)}

@@ -318,10 +318,14 @@ def _dump(plugin: Any) -> dict[str, Any]:
 
 def _decisive(plugin: Any) -> dict[str, Any]:
     """Settings that decide a result: where a file lies does not, what it holds stands in the fingerprint."""
-    dumped: dict[str, Any] = plugin.model_dump(
-        mode="json", exclude={name for name, value in plugin if isinstance(value, Path)}
-    )
+    paths = {name for name, value in plugin if isinstance(value, Path)}
+    newer = {name for name in getattr(plugin, "newer", ()) if _is_default(plugin, name)}
+    dumped: dict[str, Any] = plugin.model_dump(mode="json", exclude=paths | newer)
     return dumped
+
+
+def _is_default(plugin: Any, name: str) -> bool:
+    return bool(getattr(plugin, name) == type(plugin).model_fields[name].get_default(call_default_factory=True))
 
 
 def _designed(design: Any) -> list[Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import platform
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from labctl.observers import Observers
 from labctl.process import ABORT_GRACE_S, QUIT_GRACE_S, Child
 from labctl.protocol import PlannedStep, RunPlan
 from labctl.rig import Rig
+from labctl.rig_proxy import RIG_OPS, answer
 from labctl.steps import StepContext, StepResult
 from labctl.store import RunFolder, protocol_hash
 
@@ -110,7 +112,7 @@ class Runner:
         self._observers.see({"kind": "run", "run": str(self._folder.path), "plan": self._plan})
         self._write_summary("running", "")
         self._warm_child()
-        if any(p.instance.step.where == "host" and p.instance.step.needs and not self._finished(p) for p in self._plan):
+        if any(p.instance.step.needs and not self._finished(p) for p in self._plan):
             with self._interrupts.exposed():
                 self._open_rig()  # a rig that is taken or broken is found before hours of training, not after
         for planned in self._plan:
@@ -203,9 +205,16 @@ class Runner:
         )
 
     def _run_on_host(self, planned: PlannedStep) -> dict[str, Any]:
+        with self._rig_left_safe(planned):
+            result: StepResult = planned.instance.step.run(self._context(planned))
+        return {"outputs": relative_outputs(result.outputs, self._folder), "metrics": dict(result.metrics)}
+
+    @contextlib.contextmanager
+    def _rig_left_safe(self, planned: PlannedStep) -> Iterator[None]:
+        """A step that moves the rig: what was exposed twice is noted, and the rig is safe on every way out."""
         taken_again = len(self._rig.retakes) if self._rig is not None else 0
         try:
-            result: StepResult = planned.instance.step.run(self._context(planned))
+            yield
         finally:
             if self._rig is not None:
                 self._rig_notes += [
@@ -215,7 +224,6 @@ class Runner:
             unsafe = self._rig.safe() if self._rig is not None else []
         if unsafe:
             raise HardwareError("the rig could not be made safe after the step: " + "; ".join(unsafe))
-        return {"outputs": relative_outputs(result.outputs, self._folder), "metrics": dict(result.metrics)}
 
     def _context(self, planned: PlannedStep) -> StepContext:
         def stop_asked() -> bool:
@@ -236,6 +244,11 @@ class Runner:
         )
 
     def _run_in_child(self, planned: PlannedStep) -> dict[str, Any]:
+        moves = self._rig_left_safe(planned) if planned.instance.step.needs else contextlib.nullcontext()
+        with moves:
+            return self._follow_child(planned)
+
+    def _follow_child(self, planned: PlannedStep) -> dict[str, Any]:
         child = self._ready_child()
         child.send({"op": "step", "run": str(self._folder.path), "key": planned.key, "hash": planned.hash})
         told = StopLevel.NONE
@@ -253,6 +266,13 @@ class Runner:
                 raise Stopped(message["text"])
             if op == "failed":
                 raise _error_of(message)
+            if op in RIG_OPS:
+                reply = answer(message, self._open_rig, self._interrupts.check)
+                if self._interrupts.level > told:  # before the answer, so that no further exposures are asked for
+                    told = self._interrupts.level
+                    child.send({"op": "stop"})
+                child.send(reply)
+                continue
             self._on_message(planned, message)
         raise RunFailed("the child process ended without a word")
 

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from labctl.errors import BadInput, Stopped
 from labctl.frozen import Frozen
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from labctl.protocol import Protocol
     from labctl.rig import Rig
     from labctl.rig_file import RigSpec
+    from labctl.rig_proxy import RigProxy
 
 Role = Literal["mask", "scene", "camera"]
 Source = Literal["data", "model", "design", "twin", "rig"]
@@ -66,7 +67,7 @@ class StepResult:
 
 @dataclass(frozen=True)
 class StepContext:
-    """What a running step may use. `rig` and `interrupts` exist only for steps that run where the rig is."""
+    """What a running step may use. `rig` exists for steps that need devices, `interrupts` only where the rig is."""
 
     setting: StepSetting
     folder: Path
@@ -75,16 +76,18 @@ class StepContext:
     report: Callable[[dict[str, Any]], None]
     stop_asked: Callable[[], bool]
     content_hash: str
-    open_rig: Callable[[], Rig] | None = None
+    open_rig: Callable[[], Rig | RigProxy] | None = None
     interrupts: Interrupts | None = None
     ask: Callable[[str, tuple[str, ...]], str] | None = None
 
     @property
     def rig(self) -> Rig:
-        """The opened rig. Raises BadInput in a child process, which never holds it."""
+        """The opened rig. In a child process, which never holds it, what asks the runner for exposures; see
+        `labctl.rig_proxy`. Raises BadInput there for a step that says of no device that it needs it.
+        """
         if self.open_rig is None:
             raise BadInput(f"step '{self.setting.name}' runs in a child process and cannot move the rig")
-        return self.open_rig()
+        return cast("Rig", self.open_rig())
 
     def input(self, reference: Reference) -> Path:
         """Path of what an earlier step made."""
@@ -119,7 +122,7 @@ class Step(Frozen):
     """Raise it when the same settings give another result: finished steps are then run again on resume."""
 
     where: ClassVar[Literal["host", "child"]] = "child"
-    """`host` steps may move the rig; `child` steps compute in a supervised child process."""
+    """`host` steps may move the rig; `child` steps compute in a supervised child process, and ask for exposures."""
 
     once: ClassVar[bool] = False
     """Runs once per protocol instead of once per design and seed, after all of these."""
@@ -132,6 +135,9 @@ class Step(Frozen):
 
     needs: ClassVar[frozenset[Role]] = frozenset()
     """Devices of the rig that the step moves or reads."""
+
+    newer: ClassVar[frozenset[str]] = frozenset()
+    """Settings that the step got later: at their default they leave the content hash as it was without them."""
 
     uses: ClassVar[frozenset[Source]] = frozenset()
     """What besides its settings and inputs decides its result; enters the content hash."""

@@ -18,6 +18,8 @@ from labctl.errors import BadInput, RunFailed
 from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Source, Step, StepContext, StepResult, StepSetting
 from protocols.fit import check_captures, check_fit
+from protocols.learning_from_captures import NEWER, check_corrections, measurement_for
+from protocols.measurement import Corrections
 from protocols.splits import IntArray, Split
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ class Evaluate(Step):
     uses: ClassVar[frozenset[Source]] = frozenset({"data", "design", "model", "twin"})
     modules: ClassVar[tuple[str, ...]] = ("torch", "protocols.models", "skimage.measure")
 
+    newer: ClassVar[frozenset[str]] = NEWER
+
     type: Literal["evaluate"]
 
     model: Annotated[Reference, OutputKind("model")]
@@ -53,6 +57,12 @@ class Evaluate(Step):
 
     frames: Annotated[Reference, OutputKind("frames")] | None = None
     """Captured frames; without them the twin makes frames."""
+
+    calibration: Annotated[Reference, OutputKind("calibration")] | None = None
+    """By which captured frames are corrected first; without it they stay as they were measured."""
+
+    corrections: Corrections = "all"
+    """With `calibration`: these parts of `dark`, `flat`, `gain`, `registration`, or all that it has."""
 
     stage: Literal["simulated", "captured", "finetuned"]
     """How the row is called in tables: simulated frames, captured frames as they are, or after fine-tuning."""
@@ -67,6 +77,9 @@ class Evaluate(Step):
             raise BadInput(text, at=setting.at("stage"))
         if self.frames is not None:
             check_captures(self.frames, "test", 1, setting)
+        elif self.calibration is not None:
+            raise BadInput("corrects captured frames, and there are none; take it away", at=setting.at("calibration"))
+        check_corrections(self.calibration, self.corrections, setting)
 
     def estimate(self, setting: StepSetting) -> Estimate:
         """Compute only."""
@@ -131,7 +144,8 @@ class Evaluate(Step):
         from protocols.captured import labelled_frames
 
         assert self.frames is not None
-        captured = labelled_frames(context.input(self.frames), camera.class_names)
+        measurement = measurement_for(context, context.input(self.frames), self.calibration, self.corrections, camera)
+        captured = labelled_frames(context.input(self.frames), camera.class_names, measurement)
         rows = captured.part(Split.TEST)
         if len(rows) == 0:
             raise RunFailed("no test frames were captured; set `test: all` in the capture step")

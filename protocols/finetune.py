@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Lt
 
 from labctl.errors import BadInput
 from labctl.references import OutputKind, Reference
-from labctl.steps import Estimate, Source, Step, StepContext, StepResult, StepSetting
-from protocols.accelerator import DeviceName, Precision, check_accelerator
-from protocols.fit import check_captures
+from labctl.steps import Estimate, Source, StepContext, StepResult, StepSetting
+from protocols.balanced import balanced_order
+from protocols.learning_from_captures import NEWER, Captures, LearningFromCaptures, captures_of
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
+    from protocols.finetuning import TwinFrames
+    from protocols.model_file import TrainedCamera
 
-class Finetune(Step):
+Learns = Literal["classifier", "normalisation", "twin"]
+
+
+class Finetune(LearningFromCaptures):
     """Fits the normalisation to the captured training frames, then trains the classifier on them.
 
     Only frames of the training split are learned from; the validation split is watched, the test split not touched.
@@ -27,101 +31,63 @@ class Finetune(Step):
     where: ClassVar[Literal["host", "child"]] = "child"
     outputs: ClassVar[Mapping[str, str]] = {"model": "model"}
     uses: ClassVar[frozenset[Source]] = frozenset({"design", "model"})
-    modules: ClassVar[tuple[str, ...]] = ("torch", "lightning_fabric", "protocols.training_loop", "protocols.models")
+    modules: ClassVar[tuple[str, ...]] = ("torch", "lightning_fabric", "protocols.finetuning")
+    newer: ClassVar[frozenset[str]] = NEWER | {"learns", "frames_limit", "twin", "twin_share"}
 
     type: Literal["finetune"]
 
-    model: Annotated[Reference, OutputKind("model")]
-    """What to start from."""
+    learns: Learns = "classifier"
+    """What is fitted to the captures: the whole `classifier`; `normalisation` alone, that is mean frame, scale and
+    batch statistics, which needs few frames and no labels; or the classifier with a `twin` that is fitted on to the
+    captures and makes frames of all other training scenes, with fresh noise."""
 
-    frames: Annotated[Reference, OutputKind("frames")]
-    """What to learn from."""
+    frames_limit: Annotated[int, Ge(2)] | None = None
+    """Learn from so many captured training frames only, spread evenly over the classes; smaller limits take a part of
+    what larger ones take."""
 
-    epochs: Annotated[int, Ge(1), Le(10_000)] = 12
-    batch: Annotated[int, Ge(2), Le(4096)] = 32
+    twin: Annotated[Reference, OutputKind("twin")] | None = None
+    """With `learns: twin`: the fitted twin to start from."""
 
-    rate: Annotated[float, Gt(0), Le(1)] = 1e-3
-    """Peak learning rate."""
-
-    weight_decay: Annotated[float, Ge(0), Le(1)] = 5e-4
-    label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.1
-
-    shift_px: Annotated[int, Ge(0), Le(16)] = 1
-    """Frames are shifted at random by up to so many sensor pixels: a shifted scene shifts its coded frame."""
-
-    device: DeviceName = "auto"
-    precision: Precision = "32-true"
+    twin_share: Annotated[float, Gt(0), Lt(1)] = 0.5
+    """With `learns: twin`: the share of frames in a batch that the twin makes."""
 
     def check(self, setting: StepSetting) -> None:
-        """There must be training frames, and the device."""
-        check_captures(self.frames, "train", 2, setting)
-        check_accelerator(self.device, setting.at("device"))
+        """There must be training frames, the device, and a twin where one is to be learned with."""
+        super().check(setting)
+        if (self.learns == "twin") != (self.twin is not None):
+            text = "`learns: twin` and `twin` belong together; give both (`twin: ${steps.NAME.twin}`) or none"
+            raise BadInput(text, at=setting.at("learns" if self.twin is None else "twin"))
+        if self.learns == "twin" and setting.protocol.data is None:
+            raise BadInput("is missing; `learns: twin` makes frames of its training scenes", at=("data",))
 
     def estimate(self, setting: StepSetting) -> Estimate:
         """Compute only."""
-        return Estimate(seconds=3 + self.epochs * 0.5, disk_bytes=2**20)
+        if self.learns == "normalisation":
+            return Estimate(seconds=3, disk_bytes=2**20)
+        return Estimate(seconds=3 + self.epochs * (2.0 if self.learns == "twin" else 0.5), disk_bytes=2**20)
 
     def run(self, context: StepContext) -> StepResult:
         """Train, or go on at the last checkpoint; writes `model.pt`."""
-        import torch
-        from torch import nn
-
         from protocols import training_loop as loop
         from protocols.accelerator import open_fabric
-        from protocols.augmentation import shift_and_flip
-        from protocols.captured import labelled_frames
-        from protocols.model_file import answers, load_camera, save_camera
-        from protocols.models import settle_batch_norm
+        from protocols.finetuning import fine_tune, renormalise, validated
+        from protocols.model_file import load_camera, save_camera
 
         loop.prepare_torch()
         seed = int(context.setting.seed or 0)
         camera = load_camera(context.input(self.model), context.setting)
-        captured = labelled_frames(context.input(self.frames), camera.class_names)
         fabric = open_fabric(self.device, self.precision)
-        frames = camera.design.readout(torch.from_numpy(captured.frames)).detach().to(fabric.device)
-        labels = torch.from_numpy(captured.labels).to(fabric.device)
-        if tuple(frames.shape[-2:]) != camera.frame_shape:
-            raise BadInput(
-                f"captured frames are {tuple(frames.shape[-2:])}, the model was trained on {camera.frame_shape}; "
-                "capture with the region that the model was trained for"
-            )
-        train, val = (torch.from_numpy(captured.part(part)) for part in (0, 1))
-        if len(train) < 2:
-            raise BadInput(f"{len(train)} captured training frames; capture at least 2 (steps.<capture>.train)")
+        captures = captures_of(self, context, camera, fabric.device)
+        train = self._chosen(captures, seed, context)
         classifier = camera.classifier.to(fabric.device)
-
-        def validate() -> dict[str, float]:
-            if not len(val):
-                return {}
-            return {"val_accuracy": float((answers(classifier, frames[val]) == labels[val]).float().mean())}
-
-        before = validate()
-        classifier.normalisation.fit(frames[train])
-        schedule = loop.Schedule(len(train), self.epochs, self.batch, seed)
-        optimiser = torch.optim.AdamW(classifier.parameters(), lr=self.rate, weight_decay=self.weight_decay)
-        cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=self.rate, total_steps=schedule.steps + 1)
-        network, wrapped = fabric.setup(classifier, optimiser)
-        criterion = nn.CrossEntropyLoss(label_smoothing=self.label_smoothing)
-
-        def one_step(step: int, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-            classifier.train()
-            items = train[indices]
-            seen = shift_and_flip(frames[items], self.shift_px, flip=False, generator=generator)
-            logits = network(seen)
-            return criterion(logits, labels[items]), logits.argmax(1) == labels[items]
-
-        final = loop.run_loop(
-            context,
-            schedule,
-            state={"classifier": classifier, "optimiser": optimiser, "cycle": cycle},
-            one_step=one_step,
-            optimisers=[wrapped],
-            rates=[cycle],
-            validate=validate,
-            backward=fabric.backward,
-        )
-        settle_batch_norm(classifier, frames[train])
-        final |= validate()
+        before = validated(classifier, captures)
+        if self.learns == "normalisation":
+            final = renormalise(classifier, captures, train)
+        else:
+            made = self._twin_frames(context, camera, captures, train) if self.learns == "twin" else None
+            final = fine_tune(
+                self, context, fabric, classifier, captures, train, seed=seed, made=made, made_share=self.twin_share
+            )
         if before and final["val_accuracy"] < before["val_accuracy"]:
             context.log(
                 f"fine-tuning did not help: validation accuracy {before['val_accuracy']:.3f} before, "
@@ -135,3 +101,31 @@ class Finetune(Step):
             {"model": path},
             {**final, **{f"{name}_before": value for name, value in before.items()}, "labelled_captures": len(train)},
         )
+
+    def _chosen(self, captures: Captures, seed: int, context: StepContext) -> Tensor:
+        if self.frames_limit is None:
+            return captures.train
+        if self.frames_limit > len(captures.train):
+            context.log(f"frames_limit is {self.frames_limit}, {len(captures.train)} were captured; all are used")
+        order = balanced_order(captures.labels[captures.train].cpu().numpy(), seed=seed)
+        return captures.train[sorted(order[: self.frames_limit].tolist())]
+
+    def _twin_frames(
+        self, context: StepContext, camera: TrainedCamera, captures: Captures, train: Tensor
+    ) -> TwinFrames:
+        import numpy as np
+        import torch
+
+        from labctl.calibration.record import Calibration
+        from protocols.finetuning import TwinFrames
+        from protocols.scenes import load_scenes
+        from protocols.splits import Split
+        from protocols.twin_fit.fitted import fitted_twin
+
+        assert self.twin is not None
+        data = load_scenes(context)
+        twin = fitted_twin(context.setting.rig, Calibration.load(context.input(self.twin)), dtype=torch.float32)
+        rows = data.part(Split.TRAIN)
+        captured = np.isin(data.sample_ids[rows], captures.sample_ids[train].numpy())
+        further = rows[~captured] if (~captured).any() else rows
+        return TwinFrames.of(twin, context, data, further, camera.design, captures)

@@ -22,10 +22,14 @@ from sim.golden import Golden, golden_frame
 from sim.noise import TorchDraws
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from labctl.steps import StepSetting
     from protocols.data import ImageSet
+    from protocols.measurement import Measurement
     from protocols.train import Train
     from sim.designs.base import CameraDesign
+    from sim.twin import Twin
 
 REFIT_EVERY = 8
 """Steps between new estimates of the normalisation while the mask still moves."""
@@ -45,14 +49,27 @@ class Optimisation:
 
 
 class JointTraining:
-    """Everything that a training step of `train` touches. A design with nothing to learn trains the classifier."""
+    """Everything that a training step of `train` touches. A design with nothing to learn trains the classifier.
 
-    def __init__(self, step: Train, setting: StepSetting, data: ImageSet) -> None:
-        self.step, self.seed = step, int(setting.seed or 0)
+    start: a trained camera to start from. twin: stands for that of the rig file; frames of it pass `measurement`, as
+    measured ones would.
+    """
+
+    def __init__(
+        self,
+        step: Train,
+        setting: StepSetting,
+        data: ImageSet,
+        *,
+        start: Path | None = None,
+        twin: Twin | None = None,
+        measurement: Measurement | None = None,
+    ) -> None:
+        self.step, self.seed, self.measurement = step, int(setting.seed or 0), measurement
         self.fabric = open_fabric(step.device, step.precision)
         self.device = self.fabric.device
         rule = ExposureRule(step.fill, step.exposure_s)
-        self.simulation = Simulation(setting.rig, rule, device=self.device)
+        self.simulation = Simulation(setting.rig, rule, device=self.device, twin=twin)
         train_rows, val_rows = data.part(Split.TRAIN), data.part(Split.VAL)  # the test split is not even looked at
         self.train = ShownScenes(self.simulation, data.images, train_rows)
         self.val = ShownScenes(self.simulation, data.images, val_rows)
@@ -68,13 +85,22 @@ class JointTraining:
         shape = self.design.readout(self.simulation.all_frames(self.train[:1], self._mask_now())).shape
         self.frame_shape = (int(shape[-2]), int(shape[-1]))
         self.classifier: Classifier = new_classifier(setting.protocol, self.frame_shape, len(data.class_names))
-        if step.init is not None:
-            self._start_from(load_camera(step.init, setting))
+        start = start or step.init
+        if start is not None:
+            self._start_from(load_camera(start, setting))
         self.classifier.to(self.device)
+        self.learns_mask = self.design.learnable and step.learns != "classifier"
+        self.learns_classifier = step.learns != "mask"
+        self.design.requires_grad_(self.learns_mask)
+        self.classifier.requires_grad_(self.learns_classifier)
         self.schedule = Schedule(len(self.train), step.epochs, step.batch, self.seed)
         self.few = self.train.some(spread(len(self.train), REFIT_ITEMS))
         self.many = self.train.some(spread(len(self.train), SETTLE_ITEMS))
         self.criterion = nn.CrossEntropyLoss(label_smoothing=step.label_smoothing)
+        self.begin()
+
+    def begin(self) -> None:
+        """What must be known before the first step: the normalisation."""
         self.fit_normalisation(self.few if self._moves(0) else self.many)
 
     # What the loop calls
@@ -82,18 +108,22 @@ class JointTraining:
     def optimisation(self) -> Optimisation:
         """AdamW with a one-cycle rate for the network; Adam with the design's own rate, fading out, for the mask."""
         step, steps = self.step, self.schedule.steps
-        optimiser = torch.optim.AdamW(self.classifier.parameters(), lr=step.rate, weight_decay=step.weight_decay)
-        cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=step.rate, total_steps=steps + 1)
-        self._network, wrapped = self.fabric.setup(self.classifier, optimiser)
-        state: dict[str, Any] = {
-            "classifier": self.classifier, "design": self.design, "optimiser": optimiser, "cycle": cycle,
-        }  # fmt: skip
-        if not self.design.learnable:
-            return Optimisation([wrapped], [cycle], state)
+        state: dict[str, Any] = {"classifier": self.classifier, "design": self.design}
+        optimisers, rates = list[Any](), list[Any]()
+        if self.learns_classifier:
+            optimiser = torch.optim.AdamW(self.classifier.parameters(), lr=step.rate, weight_decay=step.weight_decay)
+            cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=step.rate, total_steps=steps + 1)
+            self._network, wrapped = self.fabric.setup(self.classifier, optimiser)
+            state |= {"optimiser": optimiser, "cycle": cycle}
+            optimisers, rates = [wrapped], [cycle]
+        else:
+            self._network = self.fabric.setup_module(self.classifier)
+        if not self.learns_mask:
+            return Optimisation(optimisers, rates, state)
         own = torch.optim.Adam(self.design.parameters(), lr=float(self.design.rate or 0))
         fade = torch.optim.lr_scheduler.CosineAnnealingLR(own, T_max=steps)
         state |= {"mask_0": own, "mask_1": fade}
-        return Optimisation([wrapped, self.fabric.setup_optimizers(own)], [cycle, fade], state)
+        return Optimisation([*optimisers, self.fabric.setup_optimizers(own)], [*rates, fade], state)
 
     def one_step(self, step: int, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Loss and which of the batch are right; see `run_loop`."""
@@ -103,11 +133,11 @@ class JointTraining:
                 self.fit_normalisation(self.few)
         elif moved:
             self.fit_normalisation(self.many)
-        self.classifier.train()
+        self.classifier.train(self.learns_classifier)
         labels = self.train_labels[indices.to(self.device)]
         scenes = augment(self.train[indices], self.step.augmentation, generator)
         draws = self._draws(generator)
-        frames = self.design(scenes, lambda scene, mask: self.simulation.frames(scene, mask, draws=draws))
+        frames = self.design(scenes, lambda scene, mask: self._frames(scene, mask, draws))
         logits = self._network(frames)
         return self.criterion(logits, labels), logits.argmax(1) == labels
 
@@ -121,7 +151,7 @@ class JointTraining:
             right = 0
             for start in range(0, len(self.val), CHUNK):
                 part = slice(start, start + CHUNK)
-                frames = self.design.readout(self.simulation.frames(self.val[part], mask, draws=draws))
+                frames = self.design.readout(self._frames(self.val[part], mask, draws))
                 right += int((answers(self.classifier, frames) == self.val_labels[part]).sum())
             values["val_accuracy"] = right / len(self.val)
         return values
@@ -130,13 +160,15 @@ class JointTraining:
         """Normalisation, if the mask moved to the last step, and batch statistics anew: nothing moves any more."""
         if self._moves(self.schedule.steps - 1):
             self.fit_normalisation(self.many)
+        if not self.learns_classifier:
+            return
         draws = self._draws(torch.Generator().manual_seed(stream_seed(self.seed, "settle")))
-        frames = self.simulation.all_frames(self.many, self._mask_now(), draws=draws)
+        frames = self._all_frames(self.many, draws)
         settle_batch_norm(self.classifier, self.design.readout(frames).detach())
 
     def fit_normalisation(self, scenes: ShownScenes) -> None:
         """Mean frame and scale from noise-free frames of these scenes."""
-        frames = self.simulation.all_frames(scenes, self._mask_now())
+        frames = self._all_frames(scenes, None)
         try:
             self.classifier.normalisation.fit(self.design.readout(frames).detach())
         except BadInput as error:
@@ -163,11 +195,21 @@ class JointTraining:
         """Electrons of a white pixel through the mask as it stands."""
         return self.simulation.white_e(self.simulation.psf(self._mask_now()))
 
+    def told(self) -> dict[str, Any]:
+        """What else the report shall tell, as metrics."""
+        return {}
+
+    def tidy(self) -> None:
+        """Let go of what was kept for going on; called when what was trained is on the disk."""
+
     # How it does that
 
     def _moves(self, step: int) -> bool:
         progress = max(step, 0) / self.schedule.steps
-        self.design.anneal(progress)
+        if self.learns_mask:
+            self.design.anneal(progress)
+            if not self.learns_classifier:  # there is no network that would have to settle on a mask at rest
+                self.design.requires_grad_(True)
         end = self.step.panel_steepness_end
         if end is not None:
             first = float(self.simulation.twin.settings.panel.steepness)
@@ -176,6 +218,18 @@ class JointTraining:
 
     def _mask_now(self) -> Tensor:
         return self.design.mask().detach()
+
+    def _frames(self, shown: Tensor, mask: Tensor, draws: Any) -> Tensor:
+        """(N, 1, h, w) frames as the classifier will get them; those of a twin of the bench are corrected."""
+        frames = self.simulation.frames(shown, mask, draws=draws)
+        if self.measurement is None:
+            return frames
+        return self.measurement.correct(frames, self.simulation.exposure_s(self.simulation.twin.psf(mask)))
+
+    @torch.no_grad()
+    def _all_frames(self, scenes: ShownScenes, draws: Any) -> Tensor:
+        mask = self._mask_now()
+        return torch.cat([self._frames(scenes[at : at + CHUNK], mask, draws) for at in range(0, len(scenes), CHUNK)])
 
     def _draws(self, generator: torch.Generator) -> TorchDraws | None:
         if not self.step.noise:
@@ -186,6 +240,11 @@ class JointTraining:
         return TorchDraws(generator_on(self.device, seed))
 
     def _start_from(self, camera: TrainedCamera) -> None:
+        if camera.class_names != self.class_names:
+            raise BadInput(
+                f"the camera to start from tells {len(camera.class_names)} classes apart, the data have "
+                f"{len(self.class_names)} or others; start from a camera of the same classes in this order"
+            )
         self.classifier.load_state_dict(camera.classifier.state_dict())
         if self.design.learnable:
             self.design.load_state_dict(camera.design.state_dict())

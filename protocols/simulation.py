@@ -13,6 +13,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from labctl.rig_file import RigSpec
     from protocols.data import Pictures
+    from sim.twin import Twin
 
 CHUNK = 128
 """Scenes per call where no gradient is wanted; bounds memory, not results."""
@@ -33,10 +34,20 @@ class ExposureRule:
 
 
 class Simulation:
-    """The twin of a rig, exposed by a rule, within the limits of its sensor."""
+    """The twin of a rig, exposed by a rule, within the limits of its sensor.
 
-    def __init__(self, rig: RigSpec, exposure: ExposureRule, *, device: torch.device | str = "cpu") -> None:
-        self.twin: Any = rig.twin.build(rig.roads).to(device)
+    twin: a fitted one in place of what the rig file says; see `protocols.twin_fit.fitted`.
+    """
+
+    def __init__(
+        self,
+        rig: RigSpec,
+        exposure: ExposureRule,
+        *,
+        device: torch.device | str = "cpu",
+        twin: Twin | None = None,
+    ) -> None:
+        self.twin: Any = (rig.twin.build(rig.roads) if twin is None else twin).to(device)
         self.exposure = exposure
         self.device = torch.device(device)
 

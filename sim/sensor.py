@@ -26,6 +26,10 @@ Share = Annotated[float, Gt(0), Le(1)]
 Wavelength = Annotated[float, Gt(1e-7), Lt(2e-5)]
 
 
+MAPS = ("flat_map", "dark_map_dn", "dark_rate_map_e_per_s")
+"""What may be measured pixel by pixel and given to a `Sensor`."""
+
+
 class SensorSettings(Frozen):
     """One image sensor."""
 
@@ -108,11 +112,22 @@ class SensorSettings(Frozen):
 
 
 class Sensor(nn.Module):
-    """A sensor with its fixed pattern. `vignetting`, `dark_offset` and `gain_dn_per_e` are buffers or parameters."""
+    """A sensor with its fixed pattern.
+
+    Values, all buffers or parameters: vignetting, dark_offset, gain_dn_per_e, read_noise_e, dark_current_e_per_s.
+    Maps that may be given, each (h, w) of the centred region that frames hold, None where not: `flat_map`, measured
+    relative response in place of vignetting and pixel gain; `dark_map_dn`, measured frame without light at 0 s, in
+    place of black level and offsets; `dark_rate_map_e_per_s`, in place of the dark current.
+    """
 
     vignetting: Tensor
     dark_offset: Tensor
     gain_dn_per_e: Tensor
+    read_noise_e: Tensor
+    dark_current_e_per_s: Tensor
+    flat_map: Tensor | None
+    dark_map_dn: Tensor | None
+    dark_rate_map_e_per_s: Tensor | None
     pixel_gain: Tensor
     pixel_offset: Tensor
     radius_squared: Tensor
@@ -131,8 +146,13 @@ class Sensor(nn.Module):
             "vignetting": settings.vignetting,
             "dark_offset": settings.dark_offset,
             "gain_dn_per_e": settings.gain_dn_per_e,
+            "read_noise_e": settings.read_noise_e,
+            "dark_current_e_per_s": settings.dark_current_e_per_s,
         }
-        register_values(self, nominal, values or {}, dtype)
+        given = dict(values or {})
+        for name in MAPS:
+            self.register_buffer(name, _checked_map(name, given.pop(name, None), settings, dtype), persistent=False)
+        register_values(self, nominal, given, dtype)
         for name, values_of_map in fixed_pattern(settings).items():
             self.register_buffer(name, torch.from_numpy(values_of_map).to(dtype), persistent=False)
         filters = None
@@ -162,24 +182,45 @@ class Sensor(nn.Module):
         photons_per_s = self._filtered(photons_per_s, region)
         time_s = _per_frame(exposure_s, photons_per_s)
         electrons = photons_per_s * time_s * settings.quantum_efficiency * self.flat(region)
-        electrons = electrons + settings.dark_current_e_per_s * time_s
+        electrons = electrons + self._dark_current(region) * time_s
         if draws is not None:
             electrons = shot_noise(electrons, draws)
         electrons = electrons.clamp(max=settings.full_well_e)
-        if draws is not None and settings.read_noise_e > 0:
-            electrons = electrons + settings.read_noise_e * draws.normal(electrons)
+        if draws is not None and float(self.read_noise_e.detach()) > 0:
+            electrons = electrons + self.read_noise_e * draws.normal(electrons)
         value_dn = electrons * (self.gain_dn_per_e * 10 ** (gain_db / 20)) + self.offset_dn(region)
         return convert(value_dn, settings.top_dn) if quantise else value_dn
 
     def flat(self, region: tuple[int, ...]) -> Tensor:
-        """(h, w) relative response of the centred region: pixel gain times vignetting."""
+        """(h, w) relative response of the centred region: as measured, or pixel gain times vignetting."""
+        if self.flat_map is not None:
+            return self._cut_map("flat_map", self.flat_map, region)
         return self._cut(self.pixel_gain, region) * (1 - self.vignetting * self._cut(self.radius_squared, region))
 
     def offset_dn(self, region: tuple[int, ...]) -> Tensor:
         """(h, w) DN that the centred region shows without light at 0 s, noise-free."""
+        if self.dark_map_dn is not None:
+            return self._cut_map("dark_map_dn", self.dark_map_dn, region)
         full_scale = self.settings.top_dn
         offset: Tensor = full_scale * (self.dark_offset + self._cut(self.pixel_offset, region))
         return offset + self.settings.black_level_dn
+
+    def _dark_current(self, region: tuple[int, ...]) -> Tensor:
+        if self.dark_rate_map_e_per_s is not None:
+            return self._cut_map("dark_rate_map_e_per_s", self.dark_rate_map_e_per_s, region)
+        return self.dark_current_e_per_s
+
+    def _cut_map(self, name: str, measured: Tensor, region: tuple[int, ...]) -> Tensor:
+        """The centred region of a map that is itself centred on the sensor."""
+        (rows, columns), (height, width) = self.settings.shape, measured.shape
+        top = (rows - region[0]) // 2 - (rows - height) // 2
+        left = (columns - region[1]) // 2 - (columns - width) // 2
+        if min(top, left) < 0 or top + region[0] > height or left + region[1] > width:
+            raise BadInput(
+                f"the frame needs {region[0]}x{region[1]} pixels, {name} was measured on {height}x{width}; "
+                "calibrate with the grids of this protocol"
+            )
+        return measured[top : top + region[0], left : left + region[1]]
 
     def _filtered(self, photons_per_s: Tensor, region: tuple[int, ...]) -> Tensor:
         """Photons (N, 1, h, w) that pass the colour filters."""
@@ -240,6 +281,17 @@ def fixed_pattern(settings: SensorSettings) -> dict[str, np.ndarray]:
         "pixel_offset": offset,
         "radius_squared": radius / max(float(radius.max()), 1e-12),
     }
+
+
+def _checked_map(name: str, values: Tensor | None, settings: SensorSettings, dtype: torch.dtype) -> Tensor | None:
+    if values is None:
+        return None
+    if values.ndim != 2 or values.shape[0] > settings.shape[0] or values.shape[1] > settings.shape[1]:
+        rows, columns = settings.shape
+        raise BadInput(f"{name} has shape {tuple(values.shape)}; (h, w) within the sensor of {rows}x{columns} is needed")
+    if not bool(torch.isfinite(values).all()):
+        raise BadInput(f"{name} holds values that are not finite; calibrate anew")
+    return values.detach().to(dtype).clone()
 
 
 def _per_frame(exposure_s: float | Tensor, like: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from labctl.errors import BadInput
 from sim.optics.blur import gaussian_blur
 from sim.optics.fresnel import diffraction_reach_m, fresnel_psf
-from sim.optics.shadow import Registration, shadow_psf
+from sim.optics.shadow import Registration, gap_growth, shadow_psf
 from sim.twin_settings import TwinSettings
 
 BLUR_KEPT_SIGMA = 4.0
@@ -40,6 +40,8 @@ def cast(
             f"{room_px}; set optics.margin_px to {math.ceil(reach)} or more"
         )
     optics = settings.optics
+    if optics.model != "shadow" and registration.tilt_rad is not None:
+        raise BadInput("a tilted mask is known to geometric shadows only; set tilt_rad to 0, or optics.model to shadow")
     height, width = settings.shadow_shape_px(panel_px, cell_px)
     geometry: dict[str, Any] = {
         "pixel_pitch_m": optics.mask_pitch_m / cell_px,
@@ -52,6 +54,8 @@ def cast(
     }
     if optics.model == "shadow":
         return gaussian_blur(shadow_psf(picture, **geometry), blur_px)
+    if registration.gap_error is not None:
+        geometry["gap_m"] = optics.gap_m * (1 + registration.gap_error)
     colours = [fresnel_psf(picture, wavelength_m=wavelength_m, **geometry) for wavelength_m in settings.wavelengths_m]
     return gaussian_blur(torch.stack(colours, dim=-3) if len(colours) > 1 else colours[0], blur_px)
 
@@ -64,7 +68,14 @@ def reach_px(
     shift, rotation, scale, blur = (value.detach().double() for value in values)
     half = max(settings.shadow_shape_px(panel_px, cell_px)) / 2
     turn = abs(math.sin(float(rotation))) + abs(1 - math.cos(float(rotation)))
-    grow = max(0.0, float(scale) - 1)
+    growth = float(scale)
+    if registration.gap_error is not None:
+        lengths = {"gap_m": settings.optics.gap_m, "scene_distance_m": settings.optics.scene_distance_m}
+        growth *= float(gap_growth(registration.gap_error.detach().double(), **lengths))
+    if registration.tilt_rad is not None:
+        slope = float(torch.tan(registration.tilt_rad.detach().double()).abs().sum())
+        growth *= 1 + slope * half * settings.sensor.pitch_m / settings.optics.scene_distance_m
+    grow = max(0.0, growth - 1)
     return float(shift.abs().max()) + half * (turn + grow) + BLUR_KEPT_SIGMA * float(blur) + _diffraction_px(settings)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labctl.errors import BadInput
@@ -16,23 +17,35 @@ from sim.monitor import shown_scene
 from sim.noise import Draws
 from sim.optics.convolution import Border, convolve_window
 from sim.optics.field import cos4_fall_off
+from sim.optics.magnify import growth_slope, magnified
 from sim.optics.scene_grid import scene_on_sensor
 from sim.optics.shadow import Registration
 from sim.panel import panel_transmittance, shown_transmittance
-from sim.sensor import Sensor
+from sim.sensor import MAPS, Sensor
 from sim.shadow_casting import cast, reach_px
 from sim.twin_settings import TwinSettings
-from sim.values import free_value, register_values
+from sim.values import free_value, moves, register_values
 
 __all__ = ["Twin", "TwinSettings"]
+
+OF_SENSOR = ("vignetting", "dark_offset", "gain_dn_per_e", "read_noise_e", "dark_current_e_per_s", *MAPS)
+"""Values that are the sensor's."""
+
+SCENE_ROOM_PX = 2
+"""Pixels round the scene that a wrong gap may move light into, besides what it grows by."""
 
 
 class Twin(nn.Module):
     """One rig, differentiable. Nothing is normalised: photons in, DN out.
 
     Values, all buffers unless given as Parameters or freed by `free`: shift_px (2,), rotation_rad, scale, blur_px,
-    panel_gamma, log_contrast, crosstalk, stray, photons_per_s, and of the sensor vignetting, dark_offset,
-    gain_dn_per_e.
+    tilt_rad (2,), gap_error, panel_gamma, log_contrast, crosstalk, monitor_gamma, stray, photons_per_s, and of the
+    sensor vignetting, dark_offset, gain_dn_per_e, read_noise_e, dark_current_e_per_s.
+    May be given too: panel_lut (n,), the measured response in place of panel_gamma; psf_residual (h, w), added to the
+    middle of every PSF in shares of its sum; and the maps of `sim.sensor.Sensor`.
+    tilt_rad and gap_error move the shadow, and the image of the scene with it, since that image stands at the gap. The
+    image through a tilted mask is enlarged by another gap for every cell; this is followed to first order, which holds
+    while it moves light at the corners by less than about a pixel.
     Scenes are (N, 1, H, W) linear radiance, masks (H, W) or (N, H, W) transmittance, frames (N, 1, h, w) DN. A Bayer
     sensor also takes (N, 3, H, W) scenes, in red, green and blue; grey ones are as bright in all three. Its frames are
     raw mosaics. `steepness` of the panel's surrogate slope is a plain number that training may anneal.
@@ -42,12 +55,16 @@ class Twin(nn.Module):
     rotation_rad: Tensor
     scale: Tensor
     blur_px: Tensor
+    tilt_rad: Tensor
+    gap_error: Tensor
     panel_gamma: Tensor
     log_contrast: Tensor
     crosstalk: Tensor
+    monitor_gamma: Tensor
     stray: Tensor
     photons_per_s: Tensor
     panel_lut: Tensor | None
+    psf_residual: Tensor | None
 
     def __init__(
         self,
@@ -64,19 +81,23 @@ class Twin(nn.Module):
             "rotation_rad": math.radians(settings.registration.rotation_deg),
             "scale": settings.registration.scale,
             "blur_px": settings.registration.blur_px,
+            "tilt_rad": (0.0, 0.0),
+            "gap_error": 0.0,
             "panel_gamma": settings.panel.gamma,
             "log_contrast": math.log(settings.panel.contrast),
             "crosstalk": settings.panel.crosstalk,
+            "monitor_gamma": settings.monitor.gamma,
             "stray": settings.light.stray,
             "photons_per_s": settings.light.photons_per_s,
         }
         given = dict(values or {})
-        of_sensor: dict[str, Tensor] = {
-            name: given.pop(name) for name in ("vignetting", "dark_offset", "gain_dn_per_e") if name in given
-        }
+        of_sensor: dict[str, Tensor] = {name: given.pop(name) for name in OF_SENSOR if name in given}
+        lut = given.pop("panel_lut", settings.panel.lut)
+        residual = given.pop("psf_residual", None)
         register_values(self, nominal, given, dtype)
-        lut = settings.panel.lut
-        self.register_buffer("panel_lut", None if lut is None else torch.tensor(lut, dtype=dtype), persistent=False)
+        self.register_buffer("panel_lut", None if lut is None else torch.as_tensor(lut, dtype=dtype), persistent=False)
+        residual = None if residual is None else torch.as_tensor(residual, dtype=dtype)
+        self.register_buffer("psf_residual", residual, persistent=False)
         self.steepness = settings.panel.steepness
         self.sensor = Sensor(settings.sensor, dtype=dtype, values=of_sensor)
         stop = settings.panel.stop_px or settings.panel.shape
@@ -100,7 +121,7 @@ class Twin(nn.Module):
         """
         known = {name: owner for owner in (self, self.sensor) for name, _ in owner.named_buffers(recurse=False)}
         known |= {name: owner for owner in (self, self.sensor) for name, _ in owner.named_parameters(recurse=False)}
-        fixed = {"pixel_gain", "pixel_offset", "radius_squared", "filters", "panel_lut"}
+        fixed = {"pixel_gain", "pixel_offset", "radius_squared", "filters", "panel_lut", "psf_residual", *MAPS}
         unknown = [name for name in names if name not in known or name in fixed]
         if unknown:
             there = ", ".join(sorted(set(known) - fixed))
@@ -161,18 +182,81 @@ class Twin(nn.Module):
         Stray light adds the share `stray` of the mean irradiance: all light that passes the mask, spread evenly.
         """
         channels = 3 if self.has_colour_psf else 1
-        kernel = psf.reshape(-1, channels, *psf.shape[-2:])
-        scene = scene_on_sensor(scene.to(self.dtype), self.settings.scene_px)
-        (rows, columns), (height, width) = scene.shape[-2:], psf.shape[-2:]
-        if self.settings.optics.fall_off == "cos4":
-            pitch_m, gap_m = self.settings.sensor.pitch_m, self.settings.optics.gap_m
-            scene = scene * cos4_fall_off((rows, columns), pitch_m=pitch_m, distance_m=gap_m).to(scene)
-        start, size = self._window((rows, columns), (height, width), border, roi)
-        image = convolve_window(scene, kernel, start, size)
-        mean = kernel.sum(dim=(-2, -1), keepdim=True) * scene.mean(dim=(-2, -1), keepdim=True)
-        light = image + self.stray * mean
+        light = self.light(scene, psf.reshape(-1, channels, *psf.shape[-2:]), border=border, roi=roi)
         # The transform leaves rounding errors below zero; only the value is clipped, a dark pixel keeps its slope.
         return self.photons_per_s * (light + (light.clamp(min=0) - light).detach())
+
+    def light(
+        self,
+        scene: Tensor,
+        kernel: Tensor,
+        *,
+        border: Border | None = None,
+        roi: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """`irradiance` in units of photons_per_s, (N, C, h, w), linear in scene and in kernel (1 or N, 1 or C, h, w).
+
+        Not clipped: a kernel may also be a slope of a PSF, and its channels any number of them.
+        """
+        scene = self._on_sensor(scene)
+        start, size = self._window((scene.shape[-2], scene.shape[-1]), (kernel.shape[-2], kernel.shape[-1]), border, roi)
+        return self._image(scene, kernel, start, size) + self._veil(scene, kernel)
+
+    def light_slopes(self, scene: Tensor, kernel: Tensor, *, roi: tuple[int, int] | None = None) -> Tensor:
+        """(N, 3, h, w) slopes of the image of `light` in gap_error and in both tilts, at a fixed kernel (1, 1, h, w).
+
+        Of grey rigs. To first order in the tilt, as the image itself.
+        """
+        scene = self._on_sensor(scene)
+        start, size = self._window((scene.shape[-2], scene.shape[-1]), (kernel.shape[-2], kernel.shape[-1]), None, roi)
+        secant = 1 / torch.cos(self.tilt_rad) ** 2
+        along = [kernel * self._gap_share(kernel, axis * secant) for axis in torch.eye(2).to(secant)]
+        return self._growing(scene, torch.cat((kernel, *along), dim=1), start, size)
+
+    def _on_sensor(self, scene: Tensor) -> Tensor:
+        """(N, C, h, w) image of a scene as it stands behind a pinhole, with its fall-off."""
+        scene = scene_on_sensor(scene.to(self.dtype), self.settings.scene_px)
+        if self.settings.optics.fall_off == "cos4":
+            pitch_m, gap_m = self.settings.sensor.pitch_m, self.settings.optics.gap_m
+            shape = (scene.shape[-2], scene.shape[-1])
+            scene = scene * cos4_fall_off(shape, pitch_m=pitch_m, distance_m=gap_m).to(scene)
+        return scene
+
+    def _image(self, scene: Tensor, kernel: Tensor, start: tuple[int, int], size: tuple[int, int]) -> Tensor:
+        """(N, C, h, w) the window of scene * kernel, with the scene enlarged by the gap that each cell stands at."""
+        tilted = moves(self.tilt_rad)
+        if not tilted and not moves(self.gap_error):
+            return convolve_window(scene, kernel, start, size)
+        room = self._scene_room(scene)
+        there = (start[0] + room, start[1] + room)
+        image = convolve_window(magnified(scene, 1 + self.gap_error, room), kernel, there, size)
+        return image + self._growing(scene, kernel * self._gap_share(kernel, torch.tan(self.tilt_rad)), start, size) if tilted else image
+
+    def _growing(self, scene: Tensor, kernel: Tensor, start: tuple[int, int], size: tuple[int, int]) -> Tensor:
+        """(N, C, h, w) slope of the image in the share by which the gap grows, for the light that `kernel` lets in."""
+        room = self._scene_room(scene)
+        slope = growth_slope(scene, 1 + self.gap_error, room)
+        return convolve_window(slope, kernel, (start[0] + room, start[1] + room), size)
+
+    def _scene_room(self, scene: Tensor) -> int:
+        return SCENE_ROOM_PX + math.ceil(abs(float(self.gap_error.detach())) * max(scene.shape[-2:]) / 2)
+
+    def _gap_share(self, kernel: Tensor, tangent: Tensor) -> Tensor:
+        """(h, w) share by which the gap grows from the middle of the mask to where each pixel of a PSF comes from."""
+        optics = self.settings.optics
+        mask_px = self.settings.sensor.pitch_m / (1 + optics.gap_m / optics.scene_distance_m)
+        y, x = (
+            (torch.arange(n, dtype=self.dtype, device=kernel.device) - (n - 1) / 2 - shift) / self.scale
+            for n, shift in zip(kernel.shape[-2:], self.shift_px, strict=True)
+        )
+        cos, sin = torch.cos(self.rotation_rad), torch.sin(self.rotation_rad)
+        along_rows, along_columns = cos * y[:, None] + sin * x, cos * x - sin * y[:, None]
+        return (along_rows * tangent[0] + along_columns * tangent[1]) * (mask_px / optics.gap_m)
+
+    def _veil(self, scene: Tensor, kernel: Tensor) -> Tensor:
+        """(N, C, 1, 1) stray light."""
+        mean = kernel.sum(dim=(-2, -1), keepdim=True) * scene.mean(dim=(-2, -1), keepdim=True)
+        return self.stray * mean
 
     def frame_shape(self, mask_shape: tuple[int, int], scene_shape: tuple[int, int]) -> tuple[int, int]:
         """(rows, columns) of the frame that `measure` returns for such a mask and scene."""
@@ -221,8 +305,16 @@ class Twin(nn.Module):
 
     def through_monitor(self, scene: Tensor) -> Tensor:
         """Radiance (N, C, H, W) that the monitor really shows for `scene`: 8-bit levels, gamma, black."""
-        monitor = self.settings.monitor
-        return shown_scene(scene, self.roads.scene, gamma=monitor.gamma, contrast=monitor.contrast).to(self.dtype)
+        monitor, gamma = self.settings.monitor, float(self.monitor_gamma.detach())
+        if gamma == float(torch.tensor(monitor.gamma, dtype=self.dtype)):
+            gamma = monitor.gamma  # in the digits of the file, not in those of the dtype of the twin
+        shown = shown_scene(scene, self.roads.scene, gamma=gamma, contrast=monitor.contrast).to(self.dtype)
+        if not self.monitor_gamma.requires_grad:
+            return shown
+        black = 1 / monitor.contrast
+        response = ((shown.detach() - black) / (1 - black)).clamp(min=1e-30)
+        slope = (1 - black) * response * torch.log(response) / gamma
+        return shown + slope * (self.monitor_gamma - self.monitor_gamma.detach())
 
     def white_exposure_s(self, psf_sum: Tensor | float, fill: float = 0.9) -> Tensor:
         """Exposure () after which a white scene fills the share `fill` of the full well at the centre of the sensor.
@@ -253,10 +345,12 @@ class Twin(nn.Module):
 
     @property
     def _registration(self) -> Registration:
-        return Registration(self.shift_px, self.rotation_rad, self.scale)
+        tilt_rad = self.tilt_rad if moves(self.tilt_rad) else None
+        gap_error = self.gap_error if moves(self.gap_error) else None
+        return Registration(self.shift_px, self.rotation_rad, self.scale, tilt_rad, gap_error)
 
     def _cast(self, picture: Tensor) -> Tensor:
-        return cast(
+        psf = cast(
             picture,
             self.settings,
             cell_px=self.roads.mask.cell_px,
@@ -264,6 +358,20 @@ class Twin(nn.Module):
             registration=self._registration,
             blur_px=self.blur_px,
         )
+        return psf if self.psf_residual is None else psf + self._residual_of(psf)
+
+    def _residual_of(self, psf: Tensor) -> Tensor:
+        """`psf_residual` in the middle of the canvas of `psf`, in shares of its sum."""
+        assert self.psf_residual is not None
+        room = [(n - m) // 2 for n, m in zip(psf.shape[-2:], self.psf_residual.shape, strict=True)]
+        odd = [(n - m) % 2 for n, m in zip(psf.shape[-2:], self.psf_residual.shape, strict=True)]
+        if min(room) < 0 or any(odd):
+            raise BadInput(
+                f"psf_residual has shape {tuple(self.psf_residual.shape)}, the PSF {tuple(psf.shape[-2:])}; give one "
+                "that is no larger, with as many rows and columns more or less on each side"
+            )
+        framed = F.pad(self.psf_residual, (room[1], room[1], room[0], room[0]))
+        return psf.sum(dim=(-2, -1), keepdim=True) * framed
 
     def _window(
         self,

@@ -41,3 +41,8 @@ def free_value(module: nn.Module, name: str) -> nn.Parameter:
     parameter = nn.Parameter(value.clone())
     module.register_parameter(name, parameter)
     return parameter
+
+
+def moves(value: Tensor) -> bool:
+    """Whether an error of nominally 0 is there, or may come by a fit: else what it does is left out, to the bit."""
+    return value.requires_grad or bool(value.detach().any())

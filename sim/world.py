@@ -81,6 +81,7 @@ class World:
 
     A monitor that is absent or blank counts as taken away: then the live scene stands in front of the camera, uniform,
     `live_scene` bright, times the summed power of the lamps when there are any.
+    values: true values of the twin that its settings do not hold, see `sim.twin.Twin`.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class World:
         live_scene: float,
         state_dir: Path,
         drawn: dict[str, Any] | None = None,
+        values: dict[str, Tensor] | None = None,
     ) -> None:
         self.settings, self.roads = twin, roads
         self.seed, self.noise, self.live_scene = seed, noise, live_scene
@@ -102,7 +104,7 @@ class World:
         self.panel: Showing | None = None
         self.monitor: Showing | None = None
         self._drawn = drawn or {}
-        self._twin = twin.build(roads, dtype=torch.float64)
+        self._twin = twin.build(roads, dtype=torch.float64, values=values)
         self._last_mask: Levels | None = None
         self._last_psf: Tensor | None = None
 
@@ -188,6 +190,10 @@ def _mean_levels(shown: Shown, exposure_s: float, response_s: float) -> npt.NDAr
     return shown.levels + weight * (shown.before - shown.levels)
 
 
+Drawn = Literal["drawn"]
+"""Instead of a number: drawn from its range by the seed of the world."""
+
+
 class NominalWorldSettings(Frozen):
     """A world that is exactly as the twin believes, but for noise."""
 
@@ -202,10 +208,20 @@ class NominalWorldSettings(Frozen):
         return World(twin, roads, seed=self.seed, noise=self.noise, live_scene=self.live_scene, state_dir=state_dir)
 
 
+IN_SETTINGS = {
+    "read_noise_e": ("sensor", "read_noise_e"),
+    "crosstalk": ("panel", "crosstalk"),
+    "panel_response_s": ("panel", "response_s"),
+    "monitor_gamma": ("monitor", "gamma"),
+}
+"""Errors that take the place of a value in the settings of the twin: its section and its name there."""
+
+
 class AsBuiltWorldSettings(Frozen):
     """A world that differs from the twin as a set-up built by hand does.
 
-    Each error is drawn from its range by `seed`, in a stream of its own, unless the file fixes it.
+    Each error is drawn from its range by `seed`, in a stream of its own, unless the file fixes it. From `gain_error`
+    on, what the file does not name is as the twin says; the word `drawn` draws it, too.
     """
 
     type: Literal["as-built"] = "as-built"
@@ -243,6 +259,28 @@ class AsBuiltWorldSettings(Frozen):
     prnu: Annotated[float, Ge(0), Le(0.2)] = 0.01
     column_offset: Annotated[float, Ge(0), Le(0.2)] = 0.002
 
+    gain_error: Annotated[float, Gt(-0.5), Le(1)] | Drawn | None = None
+    """Relative, of the conversion gain; `drawn` from -0.1..0.1. The full well is large enough to reach the top of the
+    ADC."""
+
+    read_noise_e: Annotated[float, Ge(0), Le(1e4)] | Drawn | None = None
+    """`drawn` from 2..6 electrons."""
+
+    crosstalk: Annotated[float, Ge(0), Le(0.8)] | Drawn | None = None
+    """Of neighbouring panel pixels; `drawn` from 0..0.1."""
+
+    panel_response_s: Annotated[float, Ge(0), Le(10)] | Drawn | None = None
+    """`drawn` from 1..5 ms."""
+
+    monitor_gamma: Annotated[float, Ge(0.2), Le(5)] | Drawn | None = None
+    """`drawn` from 2.0..2.4."""
+
+    tilt_deg: tuple[Annotated[float, Ge(-10), Le(10)], Annotated[float, Ge(-10), Le(10)]] | Drawn | None = None
+    """Of the mask plane, along rows and columns; `drawn` within a radius of 1."""
+
+    gap_error: Annotated[float, Ge(-0.2), Le(0.2)] | Drawn | None = None
+    """Relative; `drawn` from -0.03..0.03."""
+
     def errors(self) -> dict[str, Any]:
         """The errors of this world by name, drawn or fixed."""
         drawn: dict[str, Any] = {
@@ -257,7 +295,21 @@ class AsBuiltWorldSettings(Frozen):
             "stray": self._between("stray", 0.02, 0.08),
         }
         fixed = {name: value for name in drawn if (value := getattr(self, name)) is not None}
-        return drawn | fixed | {"prnu": self.prnu, "column_offset": self.column_offset}
+        return drawn | fixed | {"prnu": self.prnu, "column_offset": self.column_offset} | self._further()
+
+    def _further(self) -> dict[str, Any]:
+        """The errors that are there only when the file names them."""
+        drawn: dict[str, Any] = {
+            "gain_error": self._between("gain_error", -0.1, 0.1),
+            "read_noise_e": self._between("read_noise_e", 2.0, 6.0),
+            "crosstalk": self._between("crosstalk", 0.0, 0.1),
+            "panel_response_s": self._between("panel_response_s", 1e-3, 5e-3),
+            "monitor_gamma": self._between("monitor_gamma", 2.0, 2.4),
+            "tilt_deg": self._in_disc(1.0, "tilt_deg"),
+            "gap_error": self._between("gap_error", -0.03, 0.03),
+        }
+        said = {name: getattr(self, name) for name in drawn}
+        return {name: drawn[name] if value == "drawn" else value for name, value in said.items() if value is not None}
 
     def make(self, twin: TwinSettings, roads: Roads, state_dir: Path) -> World:
         """The world: `twin` with these errors in place of its own values. state_dir: where lamps keep their state."""
@@ -270,6 +322,18 @@ class AsBuiltWorldSettings(Frozen):
             "optics": {"margin_px": None},
         }
         changed["sensor"]["map_seed"] = self.seed
+        for name, (block, key) in IN_SETTINGS.items():
+            if name in errors:
+                changed.setdefault(block, {})[key] = errors[name]
+        if "gain_error" in errors:
+            ratio = 1 + errors["gain_error"]
+            changed["sensor"]["conversion_gain_dn_per_e"] = twin.sensor.gain_dn_per_e * ratio
+            changed["sensor"]["full_well_e"] = twin.sensor.full_well_e * max(1.0, 1 / ratio)
+        as_values: dict[str, Tensor] = {}
+        if "tilt_deg" in errors:
+            as_values["tilt_rad"] = torch.deg2rad(torch.tensor(errors["tilt_deg"], dtype=torch.float64))
+        if "gap_error" in errors:
+            as_values["gap_error"] = torch.tensor(errors["gap_error"], dtype=torch.float64)
         values = twin.model_dump()
         true_twin = TwinSettings.model_validate({**values, **{key: values[key] | new for key, new in changed.items()}})
         return World(
@@ -280,6 +344,7 @@ class AsBuiltWorldSettings(Frozen):
             live_scene=self.live_scene,
             state_dir=state_dir,
             drawn=errors,
+            values=as_values,
         )
 
     def _stream(self, name: str) -> np.random.Generator:
@@ -288,7 +353,7 @@ class AsBuiltWorldSettings(Frozen):
     def _between(self, name: str, low: float, high: float) -> float:
         return float(self._stream(name).uniform(low, high))
 
-    def _in_disc(self, radius: float) -> tuple[float, float]:
-        stream = self._stream("shift_px")
+    def _in_disc(self, radius: float, name: str = "shift_px") -> tuple[float, float]:
+        stream = self._stream(name)
         r, angle = radius * math.sqrt(stream.uniform()), stream.uniform(0, 2 * math.pi)
         return r * math.cos(angle), r * math.sin(angle)

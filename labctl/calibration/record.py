@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,12 @@ from labctl.frozen import Frozen
 SCHEMA: Literal["labctl.calibration/1"] = "labctl.calibration/1"
 
 Array = npt.NDArray[Any]
+
+_DAMAGED = (
+    OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, SyntaxError, RuntimeError, MemoryError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What numpy raises on a file that is cut, altered, or none of its own."""
 
 
 class Value(Frozen):
@@ -164,15 +171,14 @@ class Calibration:
     def load(cls, path: Path) -> Calibration:
         """Read one file. Raises BadInput when there is none, RunFailed when it is damaged or of another format."""
         try:
-            with np.load(path, allow_pickle=False) as packed:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as packed:
                 content = {name: packed[name] for name in packed.files}
             text = bytes(content.pop("record.json")).decode()
-            said = str(content.pop("id"))
+            said, found = str(content.pop("id")), json.loads(text).get("format")
         except FileNotFoundError:
             raise BadInput(f"there is no calibration '{path}'; run `labctl run calibrate.yaml`") from None
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        except _DAMAGED as error:
             raise RunFailed(f"{path} is no calibration, or damaged ({error}); calibrate anew") from error
-        found = json.loads(text).get("format")
         if found != SCHEMA:
             raise RunFailed(f"{path} has format {found}; {SCHEMA} is needed; calibrate anew")
         try:

@@ -21,7 +21,8 @@ SetPath = Annotated[
     str, typer.Argument(metavar="SET", help="Folder of a captured set, or of a run that made one; or an address.")
 ]
 KindName = Annotated[
-    Literal["scene", "dark", "background", "sentinel"] | None, typer.Option("--kind", help="Only frames of this kind.")
+    Literal["scene", "dark", "background", "sentinel", "closed"] | None,
+    typer.Option("--kind", help="Only frames of this kind."),
 ]
 SplitName = Annotated[Literal["train", "val", "test"] | None, typer.Option("--split", help="Only this split.")]
 Splitting = Annotated[

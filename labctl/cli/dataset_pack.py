@@ -9,7 +9,7 @@ import typer
 
 from labctl.cli.talk import print_json, say, shown_progress
 
-Kind = Literal["scene", "dark", "background", "sentinel", "all"]
+Kind = Literal["scene", "dark", "background", "sentinel", "closed", "all"]
 
 
 def register(app: typer.Typer) -> None:
@@ -28,6 +28,9 @@ def _pack(
     label: Annotated[str | None, typer.Option(help="Only frames of this label.")] = None,
     marked: Annotated[bool, typer.Option("--marked", help="Also frames that are in doubt.")] = False,
     dark: Annotated[bool, typer.Option("--dark", help="Subtract the mean dark frame.")] = False,
+    closed: Annotated[
+        bool, typer.Option("--closed", help="Subtract the frame of the same scene through the closed mask.")
+    ] = False,
     background: Annotated[bool, typer.Option("--background", help="Subtract the mean background.")] = False,
     flat: Annotated[str | None, typer.Option(help="Divide by an even light: a .npy file, or a captured set.")] = None,
     rungs: Annotated[
@@ -52,7 +55,9 @@ def _pack(
             open_set(where),
             out,
             choice=Choice(kind=None if kind == "all" else kind, marked=None if marked else False, **choice),
-            treatment=Treatment(dark=dark, background=background, flat=flat, rungs=rungs, average=average),
+            treatment=Treatment(
+                dark=dark, background=background, closed=closed, flat=flat, rungs=rungs, average=average
+            ),
             dtype=dtype,
             progress=progress,
         )

@@ -66,7 +66,13 @@ def _limits(summary: Mapping[str, Any]) -> list[str]:
         limits.append(f"{summary['retaken']} frames were taken more than once until they were right.")
     if not summary["witnessed"]:
         limits.append("No witness held the frames against their patterns while they were captured.")
-    if not {"dark", "background"} & set(summary["kinds"]):
+    if "closed" in summary["kinds"]:
+        limits.append(
+            "Every scene was also taken with the mask closed, which shows what leaks through the panel. Learning sees "
+            "the difference of the two; its noise is up to 1.4 times (the square root of 2) that of one frame."
+        )
+        limits.append("No witness looks at the frames through the closed mask.")
+    if not {"dark", "background", "closed"} & set(summary["kinds"]):
         limits.append("There are neither dark nor background frames to correct with.")
     if not summary["calibrations"]:
         limits.append("No calibration is on record.")

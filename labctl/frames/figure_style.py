@@ -21,7 +21,9 @@ WIDTH_PX = 1720
 
 INK, SOFT, GRID = "#22272e", "#66707c", "#e4e7eb"
 
-KIND_COLOURS = {"scene": "#0072B2", "dark": "#22272e", "background": "#009E73", "sentinel": "#CC79A7"}
+KIND_COLOURS = {
+    "scene": "#0072B2", "dark": "#22272e", "background": "#009E73", "sentinel": "#CC79A7", "closed": "#8a6d3b",
+}  # fmt: skip
 MARK_COLOURS = {"drift": "#E69F00", "doubtful": "#56B4E9", "bad": "#D55E00"}
 """Distinguishable with every common colour-vision deficiency. [Okabe and Ito 2008]"""
 

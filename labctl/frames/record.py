@@ -9,14 +9,16 @@ from pydantic import Field
 
 from labctl.frozen import Frozen
 
-Kind = Literal["scene", "dark", "background", "sentinel"]
+Kind = Literal["scene", "dark", "background", "sentinel", "closed"]
 """`scene`: a sample of the data; `dark`: mask closed, scene black; `background`: mask as it is, scene black;
-`sentinel`: always the same scene, by which drift is seen."""
+`sentinel`: always the same scene, by which drift is seen; `closed`: a sample of the data with the mask closed, which
+shows what leaks through the panel."""
 
 Privacy = Literal["optical", "after-readout", "none", "unknown"]
 """Where the design protects: before the sensor; only after its read-out, so that raw frames identify; nowhere."""
 
-KINDS: tuple[Kind, ...] = ("scene", "dark", "background", "sentinel")
+KINDS: tuple[Kind, ...] = ("scene", "dark", "background", "sentinel", "closed")
+"""New ones come last: plans hold places in it."""
 
 
 class Retry(Frozen):

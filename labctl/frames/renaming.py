@@ -43,7 +43,7 @@ class Renaming:
         changed: dict[str, object] = {}
         if record.sample_id is not None and self.sample_shift:
             changed["sample_id"] = record.sample_id + self.sample_shift
-        if record.kind == "scene" and self.repeat_shift:
+        if record.kind in ("scene", "closed") and self.repeat_shift:
             changed["repeat"] = record.repeat + self.repeat_shift
         if record.label is not None and record.label in self.labels:
             changed["label"] = self.labels[record.label]

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from labctl.errors import BadInput
 from labctl.frames.alike import Offsets, check_alike
+from labctl.frames.closed import closed_places
 from labctl.frames.corrections import Merged, clipped, divide, flat_response, mean_frame, merge_rungs, subtract
 from labctl.frames.fetching import fetch_all
 from labctl.frames.record import Kind
@@ -41,6 +42,10 @@ class Treatment(Frozen):
 
     background: bool = False
     """Subtract the mean background of the set, taken through the same mask too. It holds the dark signal already."""
+
+    closed: bool = False
+    """Subtract the frame of the same sample through the closed mask: light that leaks through the panel, and the dark
+    signal. Samples without one are left out. Noise grows, up to the square root of 2."""
 
     flat: str | None = None
     """Divide by an even light: a `.npy` file of (h, w) or (C, h, w) DN above dark, or a captured set of one."""
@@ -89,6 +94,8 @@ class Samples:
         self._source, self._store = store.source, store
         store.check_ledger()
         chosen = store.select(**dict(self.choice))
+        if self.treatment.closed:
+            chosen = _with_closed(store, chosen)
         ladder = len(store.header.ladder) if self.treatment.rungs == "merge" else 1
         self._places, self._starts = _grouped(store, chosen, ladder, self.treatment)
         first = self._places[self._starts[:-1]]
@@ -97,6 +104,7 @@ class Samples:
         self.splits: IntArray = store.splits(self.choice.splitting)[first]
         self._rungs: IntArray = store.column("rung")[self._places] if ladder > 1 else np.empty(0, dtype=np.int64)
         self._offsets = _offsets(store, self._places, self.treatment)
+        self._closed = closed_places(store, self._places) if self.treatment.closed else None
         self._response = None if self.treatment.flat is None else read_flat(self.treatment.flat, self.frame_shape)
         self._levels = None if self.as_measured else _Levels(store, self._places)
 
@@ -112,7 +120,7 @@ class Samples:
     def as_measured(self) -> bool:
         """Whether every sample is one frame that nothing is done to: uint16 then, else float32."""
         alone = len(self._places) == len(self)
-        return alone and self._offsets is None and self._response is None
+        return alone and self._offsets is None and self._closed is None and self._response is None
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -138,16 +146,24 @@ class Samples:
         stops = np.cumsum(self._starts[rows + 1] - self._starts[rows])
         members = [np.arange(self._starts[row], self._starts[row + 1]) for row in rows]
         read = np.empty((int(stops[-1]) if len(rows) else 0, *self.frame_shape), dtype=np.uint16)
+        closed = None if self._closed is None else np.empty_like(read)
         if len(rows):
             self._fetch(read, self._places[np.concatenate(members)])
+            if closed is not None and self._closed is not None:
+                self._fetch(closed, self._closed[np.concatenate(members)])
         for number, (own, stop) in enumerate(zip(members, stops, strict=True)):
-            frames[number] = self._measurement(read[stop - len(own) : stop], own)
+            part = slice(stop - len(own), stop)
+            frames[number] = self._measurement(read[part], own, None if closed is None else closed[part])
 
-    def _measurement(self, frames: npt.NDArray[np.uint16], members: IntArray) -> FloatArray:
+    def _measurement(
+        self, frames: npt.NDArray[np.uint16], members: IntArray, closed: npt.NDArray[np.uint16] | None
+    ) -> FloatArray:
         """(C, h, w) of the raw frames (k, C, h, w) of one sample. members: where they stand in `_places`."""
         levels = self._levels
         assert levels is not None  # frames as they were measured do not come here
-        offsets = None if self._offsets is None else self._offsets.frames[self._offsets.which[members]]
+        offsets = None if closed is None else closed.astype(np.float32)
+        if self._offsets is not None:
+            offsets = self._offsets.frames[self._offsets.which[members]]
         lights: npt.NDArray[Any] = frames
         if len(self._rungs) and len(members) > 1:
             begins = np.flatnonzero(self._rungs[members] == 0)
@@ -247,13 +263,26 @@ class _Levels:
 
 
 def _offsets(store: FrameStore, places: IntArray, treatment: Treatment) -> Offsets | None:
-    if treatment.dark and treatment.background:
+    asked = [name for name in ("dark", "background", "closed") if getattr(treatment, name)]
+    if asked == ["dark", "background"]:
         raise BadInput("dark and background are both asked for; a background holds the dark signal: ask for one")
+    if len(asked) > 1:
+        raise BadInput(f"{' and '.join(asked)} are asked for; each holds the dark signal: ask for one")
+    if not asked and treatment.flat is not None:
+        text = "a flat field divides light, not the black level; ask for `dark` or `background` too, or `closed`"
+        raise BadInput(text)
     if not treatment.dark and not treatment.background:
-        if treatment.flat is not None:
-            raise BadInput("a flat field divides light, not the black level; ask for `dark` or `background` too")
         return None
     return Offsets.of(store, places, "dark" if treatment.dark else "background")
+
+
+def _with_closed(store: FrameStore, places: IntArray) -> IntArray:
+    kept = places[closed_places(store, places) >= 0]
+    if len(places) and not len(kept):
+        raise BadInput(
+            f"{store.where} has no frames through the closed mask; capture with `closed_mask: subtract`, or do without"
+        )
+    return kept
 
 
 def _grouped(store: FrameStore, places: IntArray, ladder: int, treatment: Treatment) -> tuple[IntArray, IntArray]:

@@ -219,6 +219,7 @@ class FrameStore:
         marked: bool | None = False,
         dark: bool = False,
         background: bool = False,
+        closed: bool = False,
         flat: str | Path | None = None,
         rungs: Literal["merge", "separate"] = "merge",
         average: bool = False,
@@ -230,7 +231,8 @@ class FrameStore:
 
         return frame_dataset(
             self, kind=kind, split=split, splitting=splitting, label=label, marked=marked, dark=dark,
-            background=background, flat=flat, rungs=rungs, average=average, class_names=class_names, scenes=scenes,
+            background=background, closed=closed, flat=flat, rungs=rungs, average=average, class_names=class_names,
+            scenes=scenes,
         )  # fmt: skip
 
     def zarr(self) -> zarr.Array[Any]:

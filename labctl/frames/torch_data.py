@@ -88,6 +88,7 @@ def frame_dataset(
     marked: bool | None = False,
     dark: bool = False,
     background: bool = False,
+    closed: bool = False,
     flat: str | Path | None = None,
     rungs: Literal["merge", "separate"] = "merge",
     average: bool = False,
@@ -96,13 +97,18 @@ def frame_dataset(
 ) -> FrameDataset:
     """Samples read from the shards of a set, also behind an address.
 
-    kind, split, splitting, label, marked: as `FrameStore.select`. dark, background, flat, rungs, average: see
+    kind, split, splitting, label, marked: as `FrameStore.select`. dark, background, closed, flat, rungs, average: see
     `labctl.frames.samples.Treatment`. class_names: numbers the labels; as in the header of the set unless given.
     scenes: the ground truth of every sample too. Raises BadInput when the set has not what is asked for.
     """
     choice = Choice(kind=kind, split=split, splitting=splitting, label=label, marked=marked)
     treatment = Treatment(
-        dark=dark, background=background, flat=None if flat is None else str(flat), rungs=rungs, average=average
+        dark=dark,
+        background=background,
+        closed=closed,
+        flat=None if flat is None else str(flat),
+        rungs=rungs,
+        average=average,
     )
     samples = Samples(store, choice, treatment)
     classes = class_names_of(store, samples.label_names) if class_names is None else tuple(class_names)

@@ -14,6 +14,9 @@ from labctl.frames.sessions import Sessions, read_sessions
 from labctl.frames.store import FrameStore
 from labctl.frames.sweep import Seen, Sweep
 
+OF_SAMPLES = ("scene", "closed")
+"""Kinds of frames that show a sample."""
+
 
 @dataclass(frozen=True)
 class Checked:
@@ -66,7 +69,7 @@ def _sample_findings(store: FrameStore, seen: list[Seen]) -> list[Finding]:
         other = [
             s.number
             for s in seen
-            if s.kind == "scene"
+            if s.kind in OF_SAMPLES
             and s.sample_id is not None
             and first.setdefault(s.sample_id, getattr(s, what)) != getattr(s, what)
         ]
@@ -90,9 +93,9 @@ def _double_frames(seen: list[Seen], sessions: Sessions) -> list[Finding]:
         (
             "{frames} {have} the sample, repeat, rung and mask of an earlier frame",
             _again(
-                (s.number, (s.sample_id, s.repeat, s.rung, s.mask_hash, s.levels_hash))
+                (s.number, (s.kind, s.sample_id, s.repeat, s.rung, s.mask_hash, s.levels_hash))
                 for s in seen
-                if s.kind == "scene" and s.sample_id is not None
+                if s.kind in OF_SAMPLES and s.sample_id is not None
             ),
         ),
     ):
@@ -125,7 +128,8 @@ def _double_pixels(store: FrameStore, sweep: Sweep) -> list[Finding]:
             continue
         before = first.setdefault(int(checksums[seen.place]), seen)
         if before.number != seen.number and _equal_pixels(store, before, seen):
-            (same if _same_scene(before, seen) and not (noisy and seen.kind == "scene") else stale).append(seen.number)
+            excused = _same_scene(before, seen) and not (noisy and seen.kind in OF_SAMPLES)
+            (same if excused else stale).append(seen.number)
     findings = []
     if known := [index for index in stale if index not in sweep.doubted]:
         text = "{frames} {have} the very pixels of an earlier frame: a stale buffer"
@@ -145,8 +149,10 @@ def _equal_pixels(store: FrameStore, one: Seen, other: Seen) -> bool:
 
 
 def _same_scene(one: Seen, other: Seen) -> bool:
-    if one.kind != "scene" or other.kind != "scene":
+    if one.kind not in OF_SAMPLES or other.kind not in OF_SAMPLES:
         return one.kind == other.kind
+    if one.kind != other.kind:  # the mask changed in between
+        return False
     if one.scene_hash is not None and other.scene_hash is not None:
         return one.scene_hash == other.scene_hash
     return one.sample_id is not None and one.sample_id == other.sample_id

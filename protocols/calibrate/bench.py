@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,8 @@ class Bench:
     first_id: int
     raw: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     taken: int = 0
+    took_s: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """Exposure times that the camera really took, one for each frame of the last call of `frames`."""
 
     def __post_init__(self) -> None:
         self._ids = count(self.first_id)
@@ -61,8 +63,8 @@ class Bench:
         return np.ones(self.scene_px)
 
     def black(self) -> FloatArray:
-        """(H, W) scene of radiance 0, as black as the monitor gets."""
-        return np.zeros(self.scene_px)
+        """(H, W) scene at level 1 of the monitor: level 0 everywhere would stand for one that is taken away."""
+        return np.full(self.scene_px, float(self.rig.roads.scene.scene_of(1)))
 
     def open_mask(self) -> FloatArray:
         """(H, W) mask of transmittance 1."""
@@ -94,7 +96,7 @@ class Bench:
     def frames(
         self,
         name: str,
-        scenes: FloatArray,
+        scenes: FloatArray | Literal["live"],
         masks: FloatArray,
         exposure_s: float,
         *,
@@ -105,17 +107,18 @@ class Bench:
     ) -> Pixels:
         """(n, repeats, h, w) DN of n exposures, each taken `repeats` times in a row.
 
-        scenes: (H, W) for all, or (n, H, W). masks: (H, W) for all, or (n, H, W), on the grid of the design or any
-        other that fits the panel. keep: append them to the raw frames as `name`; tells: (n,) what else tells them
-        apart (`level=...`). The exposure that the camera really took stands beside them, as `name.exposure_s`.
+        scenes: (H, W) for all, or (n, H, W); live leaves the scene display blank. masks: (H, W) for all, or (n, H, W),
+        on the grid of the design or any other that fits the panel. keep: append them to the raw frames as `name`;
+        tells: (n,) what else tells them apart (`level=...`). The exposure that the camera really took stands beside
+        them, as `name.exposure_s`.
         """
-        n = max(len(scenes) if scenes.ndim == 3 else 1, len(masks) if masks.ndim == 3 else 1)
+        n = max(1 if isinstance(scenes, str) or scenes.ndim == 2 else len(scenes), len(masks) if masks.ndim == 3 else 1)
         order = np.repeat(np.arange(n), repeats)
-        all_scenes = scenes[order] if scenes.ndim == 3 else np.broadcast_to(scenes, (len(order), *scenes.shape))
+        all_scenes = scenes if isinstance(scenes, str) else _in_order(scenes, order)
         all_masks = masks[order] if masks.ndim == 3 else masks[None]
         ids = np.array([next(self._ids) for _ in order], dtype=np.int64)
         plan = ExposurePlan(
-            scenes=np.asarray(all_scenes, dtype=np.float64)[:, None, None],
+            scenes=all_scenes,
             masks=np.asarray(all_masks, dtype=np.float64)[:, None],
             exposure=Exposure(exposure_s=exposure_s, gain_db=gain_db, roi=self.frame_shape),
             exposure_ids=ids,
@@ -127,9 +130,9 @@ class Bench:
             times.append(float(frame.exposure_s[0]))
             self.taken += 1
             self.context.stop_here(f"calibrations made before `{self.kind}` are kept")
-        stack = np.stack(pixels)
+        stack, self.took_s = np.stack(pixels), np.array(times)
         if keep:
-            self._keep(name, stack, exposure_s=np.array(times), **{k: np.asarray(v)[order] for k, v in tells.items()})
+            self._keep(name, stack, exposure_s=self.took_s, **{k: np.asarray(v)[order] for k, v in tells.items()})
         return stack.reshape(n, repeats, *self.frame_shape)
 
     def exposure_for(
@@ -175,6 +178,12 @@ class Bench:
             if before is not None and before.shape[1:] != array.shape[1:]:
                 raise BadInput(f"raw frames '{key}' of {before.shape[1:]} and {array.shape[1:]} cannot be kept as one")
             self.raw[key] = array if before is None else np.concatenate([before, array])
+
+
+def _in_order(scenes: FloatArray, order: npt.NDArray[np.intp]) -> FloatArray:
+    """(N, 1, 1, H, W) scenes of a plan."""
+    each = scenes[order] if scenes.ndim == 3 else np.broadcast_to(scenes, (len(order), *scenes.shape))
+    return np.asarray(each, dtype=np.float64)[:, None, None]
 
 
 def save_figure(figure: Figure, path: Path) -> Path:

@@ -7,9 +7,32 @@ from collections.abc import Iterable, Mapping
 from labctl.errors import BadInput
 from labctl.suggest import one_of
 from protocols.calibrate.dark import Dark
+from protocols.calibrate.exposure import ExposureSearch
+from protocols.calibrate.flat import Flat
 from protocols.calibrate.kind import Kind
+from protocols.calibrate.monitor import Monitor
+from protocols.calibrate.panel_response import PanelResponse
+from protocols.calibrate.photon_transfer import PhotonTransfer
+from protocols.calibrate.point_spread import PointSpread
+from protocols.calibrate.registration import Registration
+from protocols.calibrate.settling import Settling
+from protocols.calibrate.stray_light import StrayLight
 
-KINDS: Mapping[str, type[Kind]] = {kind.name: kind for kind in (Dark,)}
+KINDS: Mapping[str, type[Kind]] = {
+    kind.name: kind
+    for kind in (
+        Settling,
+        Dark,
+        PhotonTransfer,
+        Flat,
+        ExposureSearch,
+        StrayLight,
+        PanelResponse,
+        Monitor,
+        Registration,
+        PointSpread,
+    )
+}
 
 
 def in_order(wanted: Iterable[str]) -> list[str]:

@@ -17,8 +17,17 @@ from labctl.steps import Estimate, Role, Source, Step, StepContext, StepResult, 
 from labctl.timing import identity
 from protocols.calibrate.bench import Bench, save_figure
 from protocols.calibrate.dark import Dark
+from protocols.calibrate.exposure import ExposureSearch
+from protocols.calibrate.flat import Flat
 from protocols.calibrate.kind import Kind
 from protocols.calibrate.kinds import KINDS, in_order
+from protocols.calibrate.monitor import Monitor
+from protocols.calibrate.panel_response import PanelResponse
+from protocols.calibrate.photon_transfer import PhotonTransfer
+from protocols.calibrate.point_spread import PointSpread
+from protocols.calibrate.registration import Registration
+from protocols.calibrate.settling import Settling
+from protocols.calibrate.stray_light import StrayLight
 from protocols.capture.metadata import InstrumentReadings, set_instruments
 from protocols.fit import check_instruments
 from protocols.keys import first_exposure_id
@@ -56,7 +65,16 @@ class Calibrate(Step):
     instruments: dict[str, dict[str, float]] = {}
     """Quantities to set before, by instrument: `{lamp: {power: 0.8}}`. They are made safe with the rig."""
 
+    settling: Settling = Settling()
     dark: Dark = Dark()
+    photon_transfer: PhotonTransfer = PhotonTransfer()
+    flat: Flat = Flat()
+    exposure: ExposureSearch = ExposureSearch()
+    stray_light: StrayLight = StrayLight()
+    panel_response: PanelResponse = PanelResponse()
+    monitor: Monitor = Monitor()
+    registration: Registration = Registration()
+    psf: PointSpread = PointSpread()
 
     def check(self, setting: StepSetting) -> None:
         """The kinds must exist, and the rig have the devices that they move."""

@@ -13,7 +13,7 @@ from labctl.frames.scenes import scene_hash
 from protocols.capture.drift import sentinel_scene
 from protocols.capture.exposures import CHECK_IDS
 from protocols.capture.metadata import mask_facts
-from protocols.capture.order import CapturePlan
+from protocols.capture.order import MASK_CLOSED, CapturePlan
 
 if TYPE_CHECKING:
     from labctl.rig import Rig
@@ -48,7 +48,7 @@ class Exposer:
         self._black = np.zeros((1, *scene_px), dtype=np.float32)
         self._sentinel = sentinel_scene(scene_px)
         self._part = max(1, min(PART, PART_BYTES // self._black.nbytes))
-        self._facts = {dark: mask_facts(self._closed if dark else mask, rig) for dark in (False, True)}
+        self._facts = {closed: mask_facts(self._closed if closed else mask, rig) for closed in (False, True)}
         self._hashes: dict[int, str] = {}
 
     def stream(self, start: int) -> Iterator[tuple[int, FloatArray, Frames]]:
@@ -97,7 +97,7 @@ class Exposer:
         key = row if row >= 0 else -1 - int(plan.kinds[index])
         if key not in self._hashes:
             self._hashes[key] = scene_hash(scene)
-        return {**facts, "scene_hash": self._hashes[key], **self._facts[plan.kind(index) == "dark"]}
+        return {**facts, "scene_hash": self._hashes[key], **self._facts[plan.kind(index) in MASK_CLOSED]}
 
     def _scenes(self, indices: np.ndarray) -> FloatArray:
         rows = self.plan.rows[indices]
@@ -111,4 +111,4 @@ class Exposer:
         return scenes
 
     def _mask_of(self, index: int) -> FloatArray:
-        return self._closed if self.plan.kind(index) == "dark" else self._mask
+        return self._closed if self.plan.kind(index) in MASK_CLOSED else self._mask

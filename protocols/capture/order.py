@@ -22,6 +22,14 @@ LADDER_BLOCK = 64
 """Scenes that are taken at one rung before the camera is set to the next: few changes, and rungs of a scene close in
 time."""
 
+CLOSED_BLOCK = 64
+"""Scenes that are taken through the mask before the same ones are taken with the mask closed: two changes of the SLM
+for all of them, and the two frames of a scene close in time."""
+
+
+MASK_CLOSED: tuple[Kind, ...] = ("dark", "closed")
+"""Kinds of frames that are taken with the mask closed."""
+
 
 @dataclass(frozen=True)
 class CapturePlan:
@@ -46,8 +54,8 @@ class CapturePlan:
     def segment_end(self, start: int, most: int) -> int:
         """Where the frames from `start` on end that share mask and exposure, `most` at most: they make one plan."""
         stop = min(start + most, len(self))
-        dark = self.kinds[start:stop] == KINDS.index("dark")
-        differs = (dark != dark[0]) | (self.rungs[start:stop] != self.rungs[start])
+        closed = np.isin(self.kinds[start:stop], [KINDS.index(kind) for kind in MASK_CLOSED])
+        differs = (closed != closed[0]) | (self.rungs[start:stop] != self.rungs[start])
         return start + int(differs.argmax()) if differs.any() else stop
 
 
@@ -80,20 +88,23 @@ def plan_capture(
     dark_every: int = 0,
     background_every: int = 0,
     sentinel_every: int = 0,
+    closed: bool = False,
 ) -> CapturePlan:
     """All frames of a set. rows: (n,) in the order of `arrange`; the whole order is gone through `repeats` times.
 
     Dark and background frames come at the start, at the end, and after every so many scene frames of a rung, at that
     rung: what the sensor adds depends on the exposure. Sentinels come at the start, at the end, and after every so many
-    scene frames of whatever rung, at the first rung. 0 means none.
+    scene frames of whatever rung, at the first rung. 0 means none. closed: every block of CLOSED_BLOCK scenes is taken
+    again with the mask closed, at all rungs.
     """
-    made = list(_frames(rows, repeats, rungs, {"dark": dark_every, "background": background_every}, sentinel_every))
+    every: dict[Kind, int] = {"dark": dark_every, "background": background_every}
+    made = list(_frames(rows, repeats, rungs, every, sentinel_every, closed))
     kinds, places, repeated, rung = np.array(made, dtype=np.int64).reshape(-1, 4).T
     return CapturePlan(kinds.astype(np.int8), places, repeated, rung)
 
 
 def _frames(
-    rows: IntArray, repeats: int, rungs: int, every: dict[Kind, int], sentinel_every: int
+    rows: IntArray, repeats: int, rungs: int, every: dict[Kind, int], sentinel_every: int, closed: bool
 ) -> Iterator[tuple[int, int, int, int]]:
     every = {kind: count for kind, count in every.items() if count}
     since = {(kind, rung): 0 for kind in every for rung in range(rungs)}
@@ -102,8 +113,10 @@ def _frames(
         yield _special("sentinel", 0)
     for rung in range(rungs):
         yield from (_special(kind, rung) for kind in every)
-    for row, repeat, rung in _scenes(rows, repeats, rungs):
-        yield KINDS.index("scene"), row, repeat, rung
+    for kind_of_sample, row, repeat, rung in _samples(rows, repeats, rungs, closed):
+        yield KINDS.index(kind_of_sample), row, repeat, rung
+        if kind_of_sample == "closed":
+            continue
         for kind, count in every.items():
             since[kind, rung] += 1
             if since[kind, rung] == count:
@@ -119,13 +132,17 @@ def _frames(
         yield _special("sentinel", 0)
 
 
-def _scenes(rows: IntArray, repeats: int, rungs: int) -> Iterator[tuple[int, int, int]]:
+def _samples(rows: IntArray, repeats: int, rungs: int, closed: bool) -> Iterator[tuple[Kind, int, int, int]]:
     shown = [(int(row), repeat) for repeat in range(repeats) for row in rows]
-    block = LADDER_BLOCK if rungs > 1 else max(len(shown), 1)
+    block = max(len(shown), 1)
+    if rungs > 1 or closed:
+        block = CLOSED_BLOCK if closed else LADDER_BLOCK
+    kinds: tuple[Kind, ...] = ("scene", "closed") if closed else ("scene",)
     for start in range(0, len(shown), block):
-        for rung in range(rungs):
-            for row, repeat in shown[start : start + block]:
-                yield row, repeat, rung
+        for kind in kinds:
+            for rung in range(rungs):
+                for row, repeat in shown[start : start + block]:
+                    yield kind, row, repeat, rung
 
 
 def _special(kind: Kind, rung: int) -> tuple[int, int, int, int]:

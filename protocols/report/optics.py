@@ -134,7 +134,7 @@ def scenes_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
             1e3 * optics.scene_pitch_m,
             half,
         )
-        blocks.append(Picture(f"scenes-{_file_name(design)}", png, f"{design}, seed {pair.seed}. {exposure}.", half))
+        blocks.append(Picture(f"scenes-{file_name(design)}", png, f"{design}, seed {pair.seed}. {exposure}.", half))
     if len(designs) > SHOWN_DESIGNS:
         blocks.append(Text(f"The other {len(designs) - SHOWN_DESIGNS} designs are left out here."))
     if not any(pair.captured is not None for own in pairs.values() for pair in own):
@@ -176,7 +176,7 @@ def live_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
         shown = dict(list(first.items())[:SHOWN_DESIGNS])
         blocks.append(
             Picture(
-                f"live-{_file_name(made.instance.key)}",
+                f"live-{file_name(made.instance.key)}",
                 live_figure(shown, 1e3 * evidence.rig.twin.sensor.pitch_m),
                 "First kept frame of each label, one grey scale for all.",
             )
@@ -262,5 +262,6 @@ def gap_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
     return blocks
 
 
-def _file_name(text: str) -> str:
+def file_name(text: str) -> str:
+    """`text` as the name of a figure."""
     return re.sub(r"[^A-Za-z0-9-]+", "-", text).strip("-") or "design"

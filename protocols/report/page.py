@@ -18,7 +18,7 @@ FIGURES_FOLDER = "figures"
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph. kind: `text`, or `missing` for what is not there."""
+    """A paragraph. kind: `text`, `careful` for a warning, or `missing` for what is not there."""
 
     text: str
     kind: str = "text"

@@ -10,11 +10,14 @@ import numpy as np
 
 from labctl.rig_file import NATURE_WORDS
 from protocols.report import tables
+from protocols.report.budget import budget_section
+from protocols.report.calibration import calibration_section
 from protocols.report.comparison import accuracy_section
 from protocols.report.exported import exported_section
 from protocols.report.optics import Pairs, camera_section, gap_section, live_section, scenes_section
 from protocols.report.page import Block, Fold, Picture, Table, Text, short_name
 from protocols.report.tables import Evidence, Made
+from protocols.report.twin import twin_section
 
 FRAMES_BY = {
     "simulated": " (computed by the simulated rig, not by a camera).",
@@ -188,6 +191,9 @@ PARTS: tuple[Part, ...] = (
     ("live", "Live scenes and answers", live_section),
     ("exported", "Exported mask", exported_section),
     ("gap", "From simulation to the rig", gap_section),
+    ("calibration", "Calibration", calibration_section),
+    ("twin", "Fitted twin", twin_section),
+    ("budget", "Error budget", budget_section),
     ("training", "Training", _training),
     ("confusion", "Confusion", _confusion),
     ("timing", "Timing", _timing),

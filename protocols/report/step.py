@@ -12,6 +12,7 @@ from labctl.rig_file import NATURE_WORDS
 from labctl.steps import Estimate, Step, StepContext, StepResult, StepSetting
 from labctl.store import RunFolder
 from protocols.report import tables
+from protocols.report.calibration import calibrated_in_words
 from protocols.report.page import FIGURES_FOLDER, Picture, Section, Text, render
 from protocols.report.sections import PARTS, Part
 from protocols.report.tables import Evidence, FramePairs, Score
@@ -84,7 +85,12 @@ def _title(evidence: Evidence) -> dict[str, Any]:
     if ended in ("failed", "stopped"):
         status = f"{ended}: {done} of {total} steps finished" + (f"; {summary['reason']}" if summary["reason"] else "")
     try:
-        lead, second = _headline(tables.scores(evidence), evidence.rig.name)
+        found = tables.scores(evidence)
+        lead, second = "", ""
+        if not found and evidence.is_of_the_bench_alone:
+            lead, second = calibrated_in_words(evidence)
+        if not lead:
+            lead, second = _headline(found, evidence.rig.name)
     except (LabctlError, OSError, KeyError, ValueError) as error:
         lead, second = "The evaluations could not be read.", str(error)
     return {

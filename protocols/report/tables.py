@@ -87,6 +87,12 @@ class Evidence:
         return images
 
     @property
+    def is_of_the_bench_alone(self) -> bool:
+        """Whether the protocol calibrates and evaluates nothing: then no accuracy is missing."""
+        types = {step.type for step in self.protocol.steps.values()}
+        return "calibrate" in types and "evaluate" not in types
+
+    @property
     def designs(self) -> tuple[str, ...]:
         """Names of the designs, or one dash."""
         return self.protocol.compared or ("–",)

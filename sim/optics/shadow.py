@@ -17,15 +17,20 @@ CELL_TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Registration:
-    """Where the shadow of the mask really falls. All three may carry gradients.
+    """Where the shadow of the mask really falls. All of it may carry gradients.
 
     shift_px: (2,) rows, columns, in sensor pixels. rotation_rad: (), positive from rows to columns.
     scale: (), on top of the magnification of the geometry.
+    tilt_rad: (2,) of the mask plane: from its middle, the gap grows by tan(tilt) along rows and along columns of the
+    mask. None is a mask that stands parallel to the sensor.
+    gap_error: () relative error of the gap, which magnifies the shadow. None is no error.
     """
 
     shift_px: Tensor
     rotation_rad: Tensor
     scale: Tensor
+    tilt_rad: Tensor | None = None
+    gap_error: Tensor | None = None
 
     @staticmethod
     def nominal(dtype: torch.dtype = torch.float64) -> Registration:
@@ -59,7 +64,9 @@ def shadow_psf(
     picture = transmittance.reshape(-1, 1, *transmittance.shape[-2:])
     if repeat > 1:
         picture = picture.repeat_interleave(repeat, dim=-2).repeat_interleave(repeat, dim=-1)
-    grid = _panel_grid(size_px, sub, pixel_px / repeat, (picture.shape[-2], picture.shape[-1]), registration)
+    geometry = Geometry(sensor_pitch_m, gap_m, scene_distance_m)
+    fine_shape = (picture.shape[-2], picture.shape[-1])
+    grid = _panel_grid(size_px, sub, pixel_px / repeat, fine_shape, registration, geometry)
     grid = grid.to(picture.dtype).expand(picture.shape[0], *grid.shape)
     fine = F.grid_sample(picture, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     return F.avg_pool2d(fine, sub).reshape(*transmittance.shape[:-2], *size_px)
@@ -79,6 +86,20 @@ def check_cell(cell_on_sensor_px: float) -> None:
         )
 
 
+def gap_growth(gap_error: Tensor, *, gap_m: float, scene_distance_m: float) -> Tensor:
+    """() by how much a wrong gap magnifies the shadow: 1 where `gap_error` is 0."""
+    return (1 + gap_m * (1 + gap_error) / scene_distance_m) / (1 + gap_m / scene_distance_m)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Nominal lengths in metres."""
+
+    sensor_pitch_m: float
+    gap_m: float
+    scene_distance_m: float
+
+
 def _sub_samples(pixel_px: float) -> tuple[int, int]:
     """Sub-samples per sensor pixel and repeats per panel pixel that come closest to lining up."""
     first = max(4, math.ceil(1 / pixel_px - 1e-6))
@@ -87,7 +108,12 @@ def _sub_samples(pixel_px: float) -> tuple[int, int]:
 
 
 def _panel_grid(
-    size_px: tuple[int, int], sub: int, fine_px: float, fine_shape: tuple[int, int], registration: Registration
+    size_px: tuple[int, int],
+    sub: int,
+    fine_px: float,
+    fine_shape: tuple[int, int],
+    registration: Registration,
+    geometry: Geometry,
 ) -> Tensor:
     """(h sub, w sub, 2) panel position (x, y) of every sub-sample, in the units of `grid_sample`."""
     like = registration.shift_px
@@ -96,5 +122,22 @@ def _panel_grid(
     x = (columns - registration.shift_px[1])[None, :]
     cos, sin = torch.cos(registration.rotation_rad), torch.sin(registration.rotation_rad)
     fine = fine_px * registration.scale
+    if registration.gap_error is not None:
+        lengths = {"gap_m": geometry.gap_m, "scene_distance_m": geometry.scene_distance_m}
+        fine = fine * gap_growth(registration.gap_error, **lengths)
     panel_y, panel_x = (cos * y + sin * x) / fine, (cos * x - sin * y) / fine
+    if registration.tilt_rad is not None:
+        panel_y, panel_x = _on_tilted(panel_y, panel_x, registration.tilt_rad, fine_px, geometry)
     return torch.stack((panel_x * (2 / fine_shape[1]), panel_y * (2 / fine_shape[0])), dim=-1)
+
+
+def _on_tilted(y: Tensor, x: Tensor, tilt_rad: Tensor, fine_px: float, geometry: Geometry) -> tuple[Tensor, Tensor]:
+    """Where the rays that would cross a parallel mask at (y, x), in fine pixels, cross the tilted one.
+
+    A ray from the point above the middle meets the plane z = gap + u tan(tilt) at u = y / (cos(tilt) (1 + q)), with
+    q = (y tan + x tan) / scene distance: a homography.
+    """
+    fine_m = fine_px * geometry.sensor_pitch_m / (1 + geometry.gap_m / geometry.scene_distance_m)
+    tangent, cosine = torch.tan(tilt_rad), torch.cos(tilt_rad)
+    nearer = 1 + (y * tangent[0] + x * tangent[1]) * (fine_m / geometry.scene_distance_m)
+    return y / (cosine[0] * nearer), x / (cosine[1] * nearer)

@@ -178,7 +178,7 @@ def test_a_parameter_that_comes_in_stays_one_and_all_else_is_a_buffer(roads):
     freed = twin.free("panel_gamma", "vignetting")
     assert [name for name, _ in twin.named_parameters()] == ["blur_px", "panel_gamma", "sensor.vignetting"]
     assert freed[1] is twin.sensor.vignetting
-    with pytest.raises(BadInput, match=r"the twin has no value focus; it has blur_px, crosstalk, dark_offset"):
+    with pytest.raises(BadInput, match=r"the twin has no value focus; it has blur_px, crosstalk, dark_current_e_per_s"):
         twin.free("focus")
     with pytest.raises(BadInput, match=r"stray has shape \(2,\); \(\) is needed"):
         nominal_twin().build(roads, values={"stray": torch.zeros(2)})

@@ -22,7 +22,7 @@ from labctl.frames.record import FrameRecord
 
 FILE = "frames.nxs"
 
-IMAGE_KEY = {"scene": 0, "sentinel": 0, "dark": 2, "background": 4}
+IMAGE_KEY = {"scene": 0, "sentinel": 0, "dark": 2, "background": 4, "closed": 5}
 """What NXdetector calls the kinds of frames."""
 
 INVALID = 3
@@ -33,7 +33,7 @@ def write_nexus(choice: Choice, folder: Path, advance: Callable[[], None]) -> No
     """frames.nxs, with one chunk per frame and no filter, so that every HDF5 library reads it.
 
     /entry/instrument/detector/data: (n, h, w) DN, or (n, C, h, w) for frames of several channels; beside it count_time,
-    stop_time, sequence_number and image_key (0 scene, 2 dark, 4 background, 3 marked).
+    stop_time, sequence_number and image_key (0 scene, 2 dark, 4 background, 5 closed, 3 marked).
     /entry/records: every field of the records, (n,) each: NaN, -1 or "" where unknown, JSON where it is no one value.
     /entry/instrument/LOG: the readings of instruments. /entry/header: what holds for the whole set, as JSON.
     /entry/scenes: (m, C, H, W) radiance 0..1 and their sample_id, if asked for.

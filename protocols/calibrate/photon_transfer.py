@@ -1,0 +1,409 @@
+"""Photon transfer and linearity on the bench: a ladder of exposures, up and down again, of an evenly lit sensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
+
+from labctl.calibration.record import ArrayNote, Calibration, Value
+from labctl.errors import HardwareError
+from labctl.steps import StepSetting
+from protocols.calibrate import emva
+from protocols.calibrate.kind import Found, Kind
+from protocols.calibrate.lamp_drift import Drift, drift_of
+from protocols.calibrate.nonuniformity import Spread, middle, spread_of, without_trend
+from protocols.calibrate.photon_transfer_page import ladder_picture, page
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from protocols.calibrate.bench import Bench, Pixels
+
+FloatArray = npt.NDArray[np.float64]
+
+FILLS = (0.02, 0.05, 0.10, 0.15, 0.20, 0.30, 0.40, 0.50, 0.60, 0.70, 0.80, 0.90)
+"""Of the brightest pixels, between black and saturation: where the rungs stand."""
+
+HALF = 0.5
+"""Of the saturation capacity: where EMVA 1288 measures PRNU."""
+
+PLATEAU = 3.0
+"""Times the exposure that would saturate the brightest pixels: then all do, those in the corners too."""
+
+LEAST_LIGHT = 0.5
+"""Share of the wanted signal that the longest rung must reach."""
+
+MIDDLE = 5 / 8
+"""Share of each side in which PRNU is told: nearer the edge the shadow of the mask may see beyond the scene."""
+
+SURFACE_DEGREE = 3
+"""Of the smooth surface that is taken for uneven light."""
+
+KEPT_BYTES = 64 << 20
+"""Larger ladders keep of their raw frames the first pair of every rung."""
+
+CHI2_LIMIT = 3.0
+
+
+class PhotonTransfer(Kind):
+    """EMVA 1288 without an absolute radiometer: white scene, open mask, a ladder of exposures up and down again.
+
+    Every visit of a rung takes `frames` frames in pairs. Going up and down, slow drift of the light drops out of the
+    means of the rungs, and is told.
+    """
+
+    name: ClassVar[str] = "photon_transfer"
+    title: ClassVar[str] = "Photon transfer and linearity"
+    after: ClassVar[tuple[str, ...]] = ("dark",)
+
+    frames: Annotated[int, Ge(2), Le(256)] = 4
+    """Of each visit of a rung; even."""
+
+    dark_frames: Annotated[int, Ge(4), Le(4096)] = 24
+    """For the noise in the dark; even."""
+
+    fills: Annotated[tuple[Annotated[float, Gt(0), Lt(1)], ...], MinLen(5), MaxLen(200)] = FILLS
+    """Where the rungs stand, as share of saturation reached by the brightest pixels."""
+
+    exposures_s: Annotated[tuple[Annotated[float, Gt(0), Le(60)], ...], MaxLen(200)] = ()
+    """Exposures of the rungs; empty: found from `fills`."""
+
+    least_rungs: Annotated[int, Ge(3), Le(200)] = 5
+    """Rungs between dark and saturation that are needed."""
+
+    drift_limit: Annotated[float, Gt(0), Lt(1)] = 0.02
+    """Relative change of the light over the ladder that is let pass."""
+
+    def exposures(self, setting: StepSetting) -> int:
+        """See `Kind.exposures`."""
+        return 2 * self.frames * len(self.exposures_s or self.fills) + self.dark_frames + self.frames + 10
+
+    def measure(self, bench: Bench) -> Found:
+        """See `Kind.measure`."""
+        ladder = _climb(bench, self)
+        _refuse_dark(bench, ladder)
+        _refuse_few(bench, ladder, self.least_rungs)
+        drift = ladder.drift()
+        if drift is not None and drift.sure and abs(drift.change) > self.drift_limit:
+            bench.refuse(
+                f"the light drifts: {drift.change:+.1%} ± {drift.error:.1%} over the ladder, {self.drift_limit:.0%} is "
+                "allowed; let the lamp or the display warm up, or use a stabilised one, then calibrate again",
+                lambda: ladder_picture(ladder.table(), f"The light changed by {drift.change:+.1%} over the ladder"),
+            )
+        transfer = emva.photon_transfer(ladder.rungs, ladder.dark, ladder.plateau)
+        if transfer.gain_dn_per_e <= 0:
+            bench.refuse(
+                "the noise does not grow with the signal, so there is no gain; look whether the camera filters noise, "
+                "corrects gamma or compresses its frames, and switch that off",
+                lambda: ladder_picture(ladder.table(), "The noise does not grow with the signal"),
+            )
+        return _found(bench, ladder, transfer, drift)
+
+    def draw(self, calibration: Calibration) -> Figure:
+        """See `Kind.draw`."""
+        return page(calibration)
+
+
+@dataclass
+class Ladder:
+    """Everything that was summed up. visits: (when, number of the rung, what it says), in the order in which they came.
+
+    half, half_noise: mean frame (h, w) of the rung nearest to half of the capacity, and variance of one of its values.
+    """
+
+    visits: list[tuple[float, int, emva.Rung]]
+    dark: emva.Rung
+    plateau: emva.Rung
+    half: FloatArray
+    half_frames: int
+    rungs: list[emva.Rung] = field(init=False)
+
+    def __post_init__(self) -> None:
+        numbers = sorted({number for _, number, _ in self.visits})
+        self.rungs = []
+        for number in numbers:
+            mine = [rung for _, other, rung in self.visits if other == number]
+            merged = mine[0]
+            for rung in mine[1:]:
+                merged = emva.both(merged, rung)
+            self.rungs.append(merged)
+
+    @property
+    def capacity_dn(self) -> float:
+        """What over-exposed pixels reach above black."""
+        return self.plateau.mean_dn - self.dark.mean_dn
+
+    @property
+    def free(self) -> list[bool]:
+        """Of every rung, whether it lies between dark and saturation."""
+        return [
+            rung.top_share <= emva.CLIPPED
+            and 0 < rung.mean_dn - self.dark.mean_dn <= emva.LINEAR_SHARES[1] * self.capacity_dn
+            for rung in self.rungs
+        ]
+
+    def drift(self) -> Drift | None:
+        """By unsaturated rungs."""
+        free = self.free
+        kept = [(when, number, rung) for when, number, rung in self.visits if free[number]]
+        if not kept:
+            return None
+        when, number, rungs = zip(*kept, strict=True)
+        rate = [(rung.mean_dn - self.dark.mean_dn) / rung.exposure_s for rung in rungs]
+        error = [rung.mean_error_dn / rung.exposure_s for rung in rungs]
+        return drift_of(when, number, rate, error)
+
+    def table(self) -> dict[str, FloatArray]:
+        """Columns of the ladder, for pictures: of every visit, in its order."""
+        rungs = [rung for _, _, rung in self.visits]
+        return {
+            "visit": np.arange(len(rungs), dtype=np.float64),
+            "exposure_s": np.array([rung.exposure_s for rung in rungs]),
+            "signal_dn": np.array([rung.mean_dn - self.dark.mean_dn for rung in rungs]),
+            "variance_dn2": np.array([rung.variance_dn2 for rung in rungs]),
+            "top_share": np.array([rung.top_share for rung in rungs]),
+        }
+
+
+def _climb(bench: Bench, kind: PhotonTransfer) -> Ladder:
+    low_s, high_s = bench.exposure_limits_s
+    frames, dark_frames = kind.frames + kind.frames % 2, kind.dark_frames + kind.dark_frames % 2
+    black_dn = bench.built_on["dark"].value("black_level_dn")
+    top = bench.saturation_dn
+    if kind.exposures_s:
+        wanted = sorted(kind.exposures_s)
+        full_s = wanted[-1]
+    else:
+        full_s = (
+            bench.exposure_for(bench.white(), bench.open_mask(), kind.fills[-1], black_dn=black_dn) / kind.fills[-1]
+        )
+        wanted = [fill * full_s for fill in sorted(kind.fills)]
+    wanted = [time_s for time_s in wanted if low_s <= time_s <= high_s]
+    if not wanted:
+        raise HardwareError(
+            f"no rung of the ladder lies within the exposures of the camera, {low_s:g}..{high_s:g} s; change the light"
+        )
+    keep = (2 * len(wanted) * frames + dark_frames) * 2 * bench.frame_shape[0] * bench.frame_shape[1] <= KEPT_BYTES
+
+    def take(name: str, scene: FloatArray, mask: FloatArray, exposure_s: float, count: int) -> tuple[Pixels, float]:
+        pixels = bench.frames(name, scene, mask, exposure_s, repeats=2, keep=True)[0]
+        if count > 2:
+            pixels = np.concatenate(
+                [pixels, bench.frames(name, scene, mask, exposure_s, repeats=count - 2, keep=keep)[0]]
+            )
+        return pixels, float(bench.took_s.mean())
+
+    pixels, time_s = take("dark", bench.black(), bench.closed_mask(), low_s, dark_frames)
+    dark = emva.rung_of(pixels, time_s, top)
+    visits: list[tuple[float, int, emva.Rung]] = []
+    clock = bench.rig.devices().clock
+    best, nearest, half, half_frames = np.inf, -1, np.zeros(bench.frame_shape), 0
+    for number in _up_and_down(len(wanted)):
+        began = clock.now()
+        pixels, time_s = take("ladder", bench.white(), bench.open_mask(), wanted[number], frames)
+        rung = emva.rung_of(pixels, time_s, top)
+        visits.append(((began + clock.now()) / 2, number, rung))
+        away = abs((rung.mean_dn - dark.mean_dn) / (top - dark.mean_dn) - HALF)
+        if number == nearest:
+            half, half_frames = half + pixels.sum(axis=0, dtype=np.float64), half_frames + len(pixels)
+        elif away < best and len(visits) <= len(wanted):
+            best, nearest, half, half_frames = away, number, pixels.sum(axis=0, dtype=np.float64), len(pixels)
+    pixels, time_s = take("over", bench.white(), bench.open_mask(), min(high_s, PLATEAU * full_s), frames)
+    return Ladder(visits, dark, emva.rung_of(pixels, time_s, top), half / max(1, half_frames), half_frames)
+
+
+def _up_and_down(rungs: int) -> Iterator[int]:
+    yield from range(rungs)
+    yield from reversed(range(rungs))
+
+
+def _refuse_dark(bench: Bench, ladder: Ladder) -> None:
+    brightest = max(ladder.rungs, key=lambda rung: rung.mean_dn)
+    signal, noise = (
+        brightest.mean_dn - ladder.dark.mean_dn,
+        np.hypot(brightest.mean_error_dn, ladder.dark.mean_error_dn),
+    )
+    if signal <= 5 * noise:
+        bench.refuse(
+            f"the frames are empty: a white scene through the open mask gives {signal:+.2g} DN ± {noise:.1g} DN in "
+            f"{brightest.exposure_s:.3g} s; look at the lamp, the shutter, the lens cap and the scene display",
+            lambda: ladder_picture(ladder.table(), "No light in any rung"),
+        )
+
+
+def _refuse_few(bench: Bench, ladder: Ladder, least: int) -> None:
+    free = sum(ladder.free)
+    if free >= least:
+        return
+    saturated = sum(rung.top_share > emva.CLIPPED for rung in ladder.rungs)
+    bench.refuse(
+        f"{saturated} of {len(ladder.rungs)} rungs of the ladder are saturated, {free} are left, at least {least} are "
+        "needed; dim the light, or choose shorter `exposures_s` or smaller `fills`",
+        lambda: ladder_picture(ladder.table(), f"{saturated} of {len(ladder.rungs)} rungs are saturated"),
+    )
+
+
+def _found(bench: Bench, ladder: Ladder, transfer: emva.Transfer, drift: Drift | None) -> Found:
+    signal = np.array([rung.mean_dn - ladder.dark.mean_dn for rung in ladder.rungs])
+    signal_error = np.array([np.hypot(rung.mean_error_dn, ladder.dark.mean_error_dn) for rung in ladder.rungs])
+    time_s = np.array([rung.exposure_s for rung in ladder.rungs])
+    low, high = (share * ladder.capacity_dn for share in emva.LINEAR_SHARES)
+    within = np.array(ladder.free) & (signal >= low) & (signal <= high)
+    line = emva.linearity(time_s, signal, signal_error, within)
+    dark = bench.built_on["dark"]
+    prnu, prnu_map = _prnu(ladder, dark)
+    dsnu = spread_of(dark.arrays["dark_dn"], float((dark.arrays["dark_dn_error"] ** 2).mean()))
+    gain, gain_error = transfer.gain_dn_per_e, transfer.gain_error
+    values = _sensor_values(transfer)
+    if line is not None:
+        values["linearity_error"] = Value(
+            value=line.error,
+            error=line.error_of_error,
+            unit="1",
+            text="Mean absolute deviation from a line, relative, 5 % to 95 % of saturation; "
+            f"noise alone: {line.from_noise:.2g}",
+        )
+    if prnu is not None:
+        values["prnu"] = Value(
+            value=prnu.total,
+            error=prnu.total_error,
+            unit="1",
+            text="Photo response non-uniformity of these pixels, middle of the frame, smooth surface taken off",
+        )
+    values["dsnu_dn"] = Value(value=dsnu.total, error=dsnu.total_error, unit="DN", text="Dark signal non-uniformity")
+    values["dsnu_e"] = Value(
+        value=dsnu.total / gain,
+        error=float(np.hypot(dsnu.total_error / gain, dsnu.total / gain * gain_error / gain)),
+        unit="e-",
+        text="Dark signal non-uniformity",
+    )
+    for name, part in (("rows", dsnu.rows), ("columns", dsnu.columns), ("pixels", dsnu.pixels)):
+        values[f"dsnu_{name}_dn"] = Value(value=part, error=None, unit="DN", text=f"Its part that goes by {name}")
+    if drift is not None:
+        values["light_drift"] = Value(
+            value=drift.change, error=drift.error, unit="1", text="Change of the light over the ladder"
+        )
+    return Found(
+        values=values,
+        arrays=_curves(ladder, transfer, line, within, signal, signal_error, time_s, dsnu, prnu, prnu_map),
+        warnings=tuple(_warnings(ladder, transfer, line, drift)),
+        holds_for={"frame_shape": list(bench.frame_shape), "gain_db": 0.0},
+    )
+
+
+def _sensor_values(transfer: emva.Transfer) -> dict[str, Value]:
+    gain, error = transfer.gain_dn_per_e, transfer.gain_error
+    noise_e, noise_error = transfer.read_noise_e, transfer.read_noise_e_error
+    threshold = transfer.absolute_threshold_e
+    threshold_error = noise_e * noise_error / float(np.sqrt(transfer.noise_e2 + 0.25))
+    full, full_error = transfer.full_well_e, transfer.full_well_e_error
+    limit = ", at most: rounding hides it" if transfer.read_noise_is_limit else ", rounding taken off"
+    return {
+        "gain_dn_per_e": Value(value=gain, error=error, unit="DN/e-", text="System gain K"),
+        "gain_e_per_dn": Value(value=1 / gain, error=error / gain**2, unit="e-/DN", text="Its inverse"),
+        "read_noise_e": Value(value=noise_e, error=noise_error, unit="e-", text=f"Temporal dark noise{limit}"),
+        "read_noise_dn": Value(
+            value=transfer.read_noise_dn,
+            error=transfer.read_noise_dn_error,
+            unit="DN",
+            text=f"Temporal dark noise{limit}",
+        ),
+        "full_well_e": Value(value=full, error=full_error, unit="e-", text="Saturation capacity"),
+        "full_well_dn": Value(
+            value=transfer.full_well_dn, error=transfer.full_well_dn_error, unit="DN", text="Saturation above black"
+        ),
+        "snr_max": Value(
+            value=transfer.snr_max, error=full_error / (2 * transfer.snr_max), unit="1", text="SNR at saturation"
+        ),
+        "dynamic_range": Value(
+            value=transfer.dynamic_range,
+            error=transfer.dynamic_range * float(np.hypot(full_error / full, threshold_error / threshold)),
+            unit="1",
+            text="Saturation capacity over absolute threshold",
+        ),
+        "absolute_threshold_e": Value(
+            value=threshold,
+            error=threshold_error,
+            unit="e-",
+            text="Signal of SNR 1; in photons it needs the quantum efficiency, thus a calibrated photometer",
+        ),
+    }
+
+
+def _prnu(ladder: Ladder, dark: Calibration) -> tuple[Spread | None, FloatArray]:
+    """Spread of the response of the pixels in the middle of the frame, and its map; None without a rung for it."""
+    if not ladder.half_frames:
+        return None, np.zeros((0, 0))
+    part = middle((ladder.half.shape[0], ladder.half.shape[1]), MIDDLE)
+    light = (ladder.half - dark.arrays["dark_dn"])[part]
+    smooth_off, numbers = without_trend(light, SURFACE_DEGREE)
+    surface = light - smooth_off
+    rung = min(ladder.rungs, key=lambda rung: abs(rung.mean_dn - float(ladder.half.mean())))
+    noise = rung.variance_dn2 / ladder.half_frames + float((dark.arrays["dark_dn_error"][part] ** 2).mean())
+    relative = smooth_off / surface
+    return spread_of(relative, noise / float(light.mean()) ** 2, fitted=numbers), relative
+
+
+def _curves(
+    ladder: Ladder,
+    transfer: emva.Transfer,
+    line: emva.Linearity | None,
+    within: npt.NDArray[np.bool_],
+    signal: FloatArray,
+    signal_error: FloatArray,
+    time_s: FloatArray,
+    dsnu: Spread,
+    prnu: Spread | None,
+    prnu_map: FloatArray,
+) -> dict[str, tuple[npt.NDArray[np.float64], ArrayNote]]:
+    steps_e = np.geomspace(0.5, transfer.full_well_e, 60)
+    between = {"dsnu_e": dsnu.total / transfer.gain_dn_per_e, "prnu": 0.0 if prnu is None else prnu.total}
+    deviation = np.full(len(signal), np.nan) if line is None else line.deviation
+    table = {
+        "exposure_s": (time_s, "s", "Exposure of the rung"),
+        "signal_dn": (signal, "DN", "Mean above black"),
+        "signal_dn_error": (signal_error, "DN", "Standard error, temporal noise alone"),
+        "variance_dn2": (
+            np.array([rung.variance_dn2 for rung in ladder.rungs]) - ladder.dark.variance_dn2,
+            "DN^2",
+            "Temporal variance of a pixel above that in the dark",
+        ),
+        "variance_dn2_error": (
+            np.array([rung.variance_error_dn2 for rung in ladder.rungs]),
+            "DN^2",
+            "Standard error",
+        ),
+        "counts_for_gain": (transfer.for_gain.astype(np.float64), "1", "1 where the variance counts for the gain"),
+        "counts_for_line": (within.astype(np.float64), "1", "1 where the mean counts for the linearity"),
+        "deviation": (deviation, "1", "Deviation from the line, relative"),
+        "snr_signal_e": (steps_e, "e-", "Signal of the curves of SNR"),
+        "snr": (transfer.snr(steps_e), "1", "SNR in time of one pixel, by the model"),
+        "snr_total": (transfer.snr(steps_e, **between), "1", "SNR with the differences between pixels"),
+        "prnu_map": (prnu_map, "1", "Response of the pixels in the middle, relative to a smooth surface, less 1"),
+    }
+    return {name: (array, ArrayNote(unit=unit, text=text)) for name, (array, unit, text) in table.items() if array.size}
+
+
+def _warnings(
+    ladder: Ladder, transfer: emva.Transfer, line: emva.Linearity | None, drift: Drift | None
+) -> Sequence[str]:
+    said = []
+    if transfer.chi2 > CHI2_LIMIT:
+        said.append(f"the variances scatter about their line {transfer.chi2**0.5:.1f} times as much as chance explains")
+    if transfer.read_noise_is_limit:
+        said.append("rounding hides the read noise (below 0.49 DN): it is an upper limit; raise the analogue gain")
+    if drift is not None and drift.sure:
+        said.append(f"the light changed by {drift.change:+.2%} over the ladder; its mean rungs do not feel it")
+    if line is None:
+        said.append("fewer than three rungs lie between 5 % and 95 % of saturation: linearity is not told")
+    brightest = max(rung.mean_dn for rung in ladder.rungs)
+    if ladder.plateau.top_share < HALF and ladder.plateau.variance_dn2 > 4 * ladder.dark.variance_dn2:
+        said.append("nothing saturates, not even the longest exposure: the saturation capacity is a lower limit")
+    elif brightest - ladder.dark.mean_dn < LEAST_LIGHT * ladder.capacity_dn:
+        said.append("no rung reaches half of the saturation capacity: use more light for a surer gain")
+    return said

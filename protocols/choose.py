@@ -1,0 +1,260 @@
+"""`choose`: which training scenes to capture next: those for which the twins disagree about the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from annotated_types import Ge, Le
+
+from labctl.errors import RunFailed
+from labctl.references import OutputKind, Reference
+from labctl.steps import Estimate, Source, Step, StepContext, StepResult, StepSetting
+from protocols.balanced import ranked_in_turn
+from protocols.fit import check_fit
+from protocols.learning_from_captures import check_corrections, simulated_exposure_s
+from protocols.measurement import Corrections, Measurement
+from protocols.scenes import load_scenes
+from protocols.splits import Split
+
+if TYPE_CHECKING:
+    from labctl.calibration.record import Calibration
+    from protocols.data import ImageSet
+    from protocols.model_file import TrainedCamera
+    from protocols.simulation import Simulation
+    from sim.twin import Twin
+
+FloatArray = npt.NDArray[np.float64]
+
+SAMPLES_FILE, SCORES_FILE = "samples.npy", "scores.npz"
+
+NOMINAL_WEIGHT = 0.5
+"""Of the nominal twin among all; the draws of the fitted one share the rest. A fit that is sure of itself has draws
+that are all alike: then what counts is how far the bench is from its data sheet for this scene."""
+
+NEVER_NEGATIVE = frozenset({"blur_px", "crosstalk", "stray", "vignetting", "log_contrast", "photons_per_s"})
+ROOM_PX = 2
+"""More room round the shadow than the fit needed: draws move it further."""
+
+
+class Choose(Step):
+    """Ranks the training scenes that were not captured yet, for `capture: {samples: ...}`.
+
+    The score of a scene is the mutual information between the twin and the answer, in nats: entropy of the mean of the
+    predictive distributions minus the mean of their entropies, over noise-free frames of the nominal twin and of draws
+    from the posterior of the fitted one. No label is looked at but to balance the classes.
+    """
+
+    where: ClassVar[Literal["host", "child"]] = "child"
+    outputs: ClassVar[Mapping[str, str]] = {"samples": "samples"}
+    uses: ClassVar[frozenset[Source]] = frozenset({"data", "design", "model", "twin"})
+    modules: ClassVar[tuple[str, ...]] = ("torch", "protocols.models", "sim.twin")
+
+    type: Literal["choose"]
+
+    model: Annotated[Reference, OutputKind("model")]
+    """The camera whose answers count."""
+
+    twin: Annotated[Reference, OutputKind("twin")]
+    """The fitted twin of the bench."""
+
+    frames: Annotated[Reference, OutputKind("frames")] | None = None
+    """What was captured already: these scenes are left out, and exposure and closed mask are those of this set."""
+
+    draws: Annotated[int, Ge(1), Le(256)] = 8
+    """Twins that are drawn from the posterior."""
+
+    balanced: bool = True
+    """Classes take turns: labelled captures of one class alone teach little."""
+
+    calibration: Annotated[Reference, OutputKind("calibration")] | None = None
+    """By which frames of the fitted twin are corrected, as captured ones would be."""
+
+    corrections: Corrections = "all"
+    """With `calibration`: these parts of `dark`, `flat`, `gain`, `registration`, or all that it has."""
+
+    def check(self, setting: StepSetting) -> None:
+        """Mask, scene and rig must fit, and corrections have something to stand on."""
+        check_fit(setting)
+        check_corrections(self.calibration, self.corrections, setting)
+
+    def estimate(self, setting: StepSetting) -> Estimate:
+        """Compute only."""
+        from protocols.scenes import scenes_of
+
+        scenes = len(scenes_of(setting.protocol).part(Split.TRAIN))
+        return Estimate(seconds=3 + 1e-3 * scenes * (self.draws + 1), disk_bytes=2**20)
+
+    def run(self, context: StepContext) -> StepResult:
+        """Rank; writes `samples.npy` (n,) int64 sample ids, best first, and `scores.npz`."""
+        from labctl.calibration.record import Calibration
+        from protocols.model_file import load_camera
+        from protocols.training_loop import prepare_torch
+
+        prepare_torch()
+        data = load_scenes(context)
+        camera = load_camera(context.input(self.model), context.setting)
+        rows = self._rows(context, data)
+        if not len(rows):
+            raise RunFailed("all training scenes were captured already; there is nothing left to choose from")
+        calibration = Calibration.load(context.input(self.twin))
+        nominal, fitted = self._distributions(context, data, rows, camera, calibration)
+        scores = disagreement(nominal, fitted)
+        order = ranked_in_turn(data.labels[rows], scores) if self.balanced else np.argsort(-scores, kind="stable")
+        path = context.folder / SAMPLES_FILE
+        np.save(path, data.sample_ids[rows[order]].astype(np.int64))
+        np.savez_compressed(context.folder / SCORES_FILE, sample_id=data.sample_ids[rows], score=scores)
+        differ = nominal.argmax(axis=-1) != fitted.mean(axis=0).argmax(axis=-1)
+        metrics = {
+            "scenes": len(rows),
+            "mean_score_nat": float(scores.mean()),
+            "highest_score_nat": float(scores.max()),
+            "answered_differently": float(differ.mean()),
+        }
+        return StepResult({"samples": path}, metrics)
+
+    def _rows(self, context: StepContext, data: ImageSet) -> npt.NDArray[np.int64]:
+        from labctl.frames.store import FrameStore
+
+        rows = data.part(Split.TRAIN)
+        if self.frames is None:
+            return rows
+        store = FrameStore.open(context.input(self.frames))
+        taken = store.column("sample_id")[store.select(kind="scene")]
+        return rows[~np.isin(data.sample_ids[rows], taken)]
+
+    def _distributions(
+        self,
+        context: StepContext,
+        data: ImageSet,
+        rows: npt.NDArray[np.int64],
+        camera: TrainedCamera,
+        calibration: Calibration,
+    ) -> tuple[FloatArray, FloatArray]:
+        """(n, C) of the nominal twin and (draws, n, C) of the fitted one: what the classifier would answer."""
+        from protocols.simulation import ExposureRule, Simulation
+
+        rig, rule = context.setting.rig, camera.exposure
+        closed = False
+        measurement = Measurement.of(rig, self._calibrations(context), self._parts, camera.frame_shape, context.log)
+        if self.frames is not None:
+            from labctl.frames.closed import has_closed
+            from labctl.frames.store import FrameStore
+
+            store = FrameStore.open(context.input(self.frames))
+            closed = has_closed(store)
+            if closed:
+                measurement = measurement.lasting(simulated_exposure_s(camera, context.setting))
+            scenes = store.select(kind="scene")
+            rule = ExposureRule(rule.fill, float(np.mean(store.column("exposure_s")[scenes])))
+        plain = Measurement.of(rig, {}, (), camera.frame_shape)
+        nominal = _answers(Simulation(rig, camera.exposure), data, rows, camera, plain, closed=False)
+        drawn = []
+        for number, twin in enumerate(drawn_twins(rig, calibration, self.draws, seed=int(context.setting.seed or 0))):
+            simulation = Simulation(rig, rule, twin=twin)
+            drawn.append(_answers(simulation, data, rows, camera, measurement, closed=closed))
+            context.progress(number + 1, self.draws, "twins")
+            context.stop_here("nothing is kept of a choice that was not finished")
+        return nominal, np.stack(drawn)
+
+    def _calibrations(self, context: StepContext) -> Mapping[str, Calibration]:
+        from labctl.calibration.shelf import CalibrationSet
+
+        return {} if self.calibration is None else CalibrationSet(context.input(self.calibration))
+
+    @property
+    def _parts(self) -> Corrections:
+        return () if self.calibration is None else self.corrections
+
+
+def disagreement(nominal: FloatArray, fitted: FloatArray) -> FloatArray:
+    """(n,) mutual information in nats between twin and answer. nominal: (n, C); fitted: (draws, n, C) probabilities.
+
+    The nominal twin has the weight NOMINAL_WEIGHT, the draws share the rest. 0 where all answer alike, however unsure;
+    at most the entropy of the weights.
+    """
+    of_fitted = (1 - NOMINAL_WEIGHT) / len(fitted)
+    mean = NOMINAL_WEIGHT * nominal + of_fitted * fitted.sum(axis=0)
+    unsure = NOMINAL_WEIGHT * _entropy(nominal) + of_fitted * _entropy(fitted).sum(axis=0)
+    return np.asarray(np.maximum(_entropy(mean) - unsure, 0.0))
+
+
+def drawn_twins(rig: Any, calibration: Calibration, draws: int, *, seed: int) -> Iterator[Twin]:
+    """Twins with values drawn from the posterior of a fitted one: normal, with its covariance."""
+    import torch
+
+    from protocols.twin_fit.fitted import check_twin, margin_of, twin_from, values_of
+
+    check_twin(rig, calibration)
+    labels, mean, covariance = posterior_of(calibration)
+    numbers = np.random.default_rng(seed).multivariate_normal(mean, covariance, size=draws, method="eigh")
+    margin = margin_of(calibration)
+    for row in numbers:
+        values = dict(values_of(calibration))
+        for label, number in zip(labels, row, strict=True):
+            _put(values, label, float(number))
+        yield twin_from(rig, values, dtype=torch.float32, margin_px=None if margin is None else margin + ROOM_PX)
+
+
+def _entropy(probabilities: FloatArray) -> FloatArray:
+    return np.asarray(-np.sum(probabilities * np.log(np.clip(probabilities, 1e-12, None)), axis=-1))
+
+
+def posterior_of(calibration: Calibration) -> tuple[list[str], FloatArray, FloatArray]:
+    """Labels of the fitted numbers of a twin (`shift_px[0]`), their means (P,) and their covariance (P, P).
+
+    Raises RunFailed when the calibration does not hold them.
+    """
+    labels = [str(label) for label in calibration.record.settings.get("parameters", ())]
+    covariance = np.asarray(calibration.arrays.get("covariance", np.empty((0, 0))), dtype=np.float64)
+    if not labels or covariance.shape != (len(labels), len(labels)):
+        raise RunFailed(
+            f"the fitted twin names {len(labels)} parameters, its covariance is {covariance.shape}; fit it anew"
+        )
+    mean = []
+    for label in labels:
+        name, _, place = label.partition("[")
+        mean.append(float(calibration.vector(name)[int(place.rstrip("]") or 0)]))
+    return labels, np.array(mean), covariance
+
+
+def _put(values: dict[str, Any], label: str, number: float) -> None:
+    """Set one number of a value; what cannot be negative is not."""
+    name, _, place = label.partition("[")
+    if name in NEVER_NEGATIVE:
+        number = max(number, 0.0)
+    if place:
+        changed = np.array(values[name], dtype=np.float64)
+        changed[int(place.rstrip("]"))] = number
+        values[name] = changed
+    else:
+        values[name] = number
+
+
+def _answers(
+    simulation: Simulation,
+    data: ImageSet,
+    rows: npt.NDArray[np.int64],
+    camera: TrainedCamera,
+    measurement: Measurement,
+    *,
+    closed: bool,
+) -> FloatArray:
+    """(n, C) probabilities of the classes for noise-free frames of these rows."""
+    import torch
+
+    from protocols.finetuning import TwinFrames
+    from protocols.simulation import CHUNK, ShownScenes
+
+    scenes = ShownScenes(simulation, data.images, rows)
+    labels = torch.from_numpy(data.labels[rows])
+    made = TwinFrames(simulation, scenes, labels, camera.design, measurement, closed=closed)
+    camera.classifier.eval()
+    found = []
+    for start in range(0, len(rows), CHUNK):
+        places = torch.arange(start, min(start + CHUNK, len(rows)))
+        with torch.no_grad():
+            found.append(camera.classifier(made.frames(places, None)).softmax(dim=1).double().numpy())
+    return np.concatenate(found)

@@ -1,0 +1,158 @@
+"""What steps that learn from captured frames have in common: their settings, and the frames as they see them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from labctl.calibration.shelf import CalibrationSet
+from labctl.errors import BadInput
+from labctl.references import OutputKind, Reference
+from labctl.steps import Step, StepContext, StepSetting
+from protocols.accelerator import DeviceName, Precision, check_accelerator
+from protocols.captured import labelled_frames
+from protocols.fit import check_captures
+from protocols.measurement import Corrections, Measurement
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from protocols.model_file import TrainedCamera
+
+NEWER = frozenset({"calibration", "corrections"})
+
+
+class LearningFromCaptures(Step):
+    """Settings of a step that trains a classifier on the frames of a capture."""
+
+    newer: ClassVar[frozenset[str]] = NEWER
+
+    model: Annotated[Reference, OutputKind("model")]
+    """What to start from."""
+
+    frames: Annotated[Reference, OutputKind("frames")]
+    """What to learn from."""
+
+    epochs: Annotated[int, Ge(1), Le(10_000)] = 12
+    batch: Annotated[int, Ge(2), Le(4096)] = 32
+
+    rate: Annotated[float, Gt(0), Le(1)] = 1e-3
+    """Peak learning rate."""
+
+    weight_decay: Annotated[float, Ge(0), Le(1)] = 5e-4
+    label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.1
+
+    shift_px: Annotated[int, Ge(0), Le(16)] = 1
+    """Frames are shifted at random by up to so many sensor pixels: a shifted scene shifts its coded frame."""
+
+    calibration: Annotated[Reference, OutputKind("calibration")] | None = None
+    """By which frames are corrected first; without it they stay as they were measured."""
+
+    corrections: Corrections = "all"
+    """With `calibration`: these parts of `dark`, `flat`, `gain`, `registration`, or all that it has."""
+
+    device: DeviceName = "auto"
+    precision: Precision = "32-true"
+
+    def check(self, setting: StepSetting) -> None:
+        """There must be training frames, the device, and a calibration where one is asked for."""
+        check_captures(self.frames, "train", 2, setting)
+        check_accelerator(self.device, setting.at("device"))
+        check_corrections(self.calibration, self.corrections, setting)
+
+
+@dataclass(frozen=True)
+class Captures:
+    """Captured frames, corrected and read out by the design. frames: (N, 1, h, w); labels, sample_ids: (N,).
+
+    train, val, test: places of each split.
+    """
+
+    frames: Tensor
+    labels: Tensor
+    sample_ids: Tensor
+    train: Tensor
+    val: Tensor
+    test: Tensor
+    exposure_s: float
+    """Mean of what the camera took, on the first rung."""
+
+    closed: bool
+    """Whether the frames through the closed mask were taken off."""
+
+    measurement: Measurement
+
+
+def captures_of(
+    step: LearningFromCaptures, context: StepContext, camera: TrainedCamera, device: torch.device
+) -> Captures:
+    """The frames that `step` learns from, on `device`. Raises BadInput for frames that the classifier cannot read."""
+    import torch
+
+    from labctl.frames.closed import has_closed
+    from labctl.frames.store import FrameStore
+
+    folder = context.input(step.frames)
+    measurement = measurement_for(context, folder, step.calibration, step.corrections, camera)
+    captured = labelled_frames(folder, camera.class_names, measurement)
+    frames = camera.design.readout(torch.from_numpy(captured.frames)).detach().to(device)
+    if tuple(frames.shape[-2:]) != camera.frame_shape:
+        raise BadInput(
+            f"captured frames are {tuple(frames.shape[-2:])}, the model was trained on {camera.frame_shape}; "
+            "capture with the region that the model was trained for"
+        )
+    parts = [torch.from_numpy(captured.part(part)) for part in (0, 1, 2)]
+    if len(parts[0]) < 2:
+        raise BadInput(f"{len(parts[0])} captured training frames; capture at least 2 (steps.<capture>.train)")
+    return Captures(
+        frames=frames,
+        labels=torch.from_numpy(captured.labels).to(device),
+        sample_ids=torch.from_numpy(captured.sample_ids),
+        train=parts[0],
+        val=parts[1],
+        test=parts[2],
+        exposure_s=float(captured.exposure_s.mean()),
+        closed=has_closed(FrameStore.open(folder)),
+        measurement=measurement,
+    )
+
+
+def measurement_for(
+    context: StepContext,
+    frames: Path,
+    calibration: Reference | None,
+    corrections: Corrections,
+    camera: TrainedCamera,
+) -> Measurement:
+    """The correction of a captured set that a step names; without `calibration` its frames stay as they are.
+
+    Frames minus those through the closed mask stand on the black of the nominal twin in either case, and are told for
+    the exposure that the simulator gave `camera`.
+    """
+    from labctl.frames.closed import has_closed
+    from labctl.frames.store import FrameStore
+
+    store = FrameStore.open(frames)
+    _, height, width = store.header.frame_shape
+    calibrations = {} if calibration is None else CalibrationSet(context.input(calibration))
+    measurement = Measurement.of(context.setting.rig, calibrations, corrections, (height, width), context.log)
+    return measurement.lasting(simulated_exposure_s(camera, context.setting)) if has_closed(store) else measurement
+
+
+def simulated_exposure_s(camera: TrainedCamera, setting: StepSetting) -> float:
+    """How long the simulator of the rig file exposes the mask of `camera`, by the rule that it was trained with."""
+    from protocols.simulation import Simulation
+
+    simulation = Simulation(setting.rig, camera.exposure)
+    return float(simulation.exposure_s(simulation.twin.psf(camera.mask)))
+
+
+def check_corrections(calibration: Reference | None, corrections: Corrections, setting: StepSetting) -> None:
+    """Raise BadInput for corrections that have nothing to stand on."""
+    if calibration is None and corrections not in ("all", ()):
+        text = "there is nothing to correct by; add `calibration: ${steps.NAME.calibration}`"
+        raise BadInput(text, at=setting.at("corrections"))

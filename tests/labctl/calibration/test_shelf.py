@@ -1,0 +1,60 @@
+"""The shelf keeps every calibration of a rig, and hands out the newest that can be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from labctl.calibration.shelf import CalibrationSet, Shelf
+from labctl.errors import BadInput
+from tests.labctl.calibration.records import made, rig
+
+
+def test_the_newest_is_handed_out_and_the_older_stay() -> None:
+    spec, shelf = rig(), Shelf("as-built")
+    assert shelf.newest("dark") is None
+    old, new = (made(spec, made=1.7e9 + seconds) for seconds in (0, 60))
+    shelf.put(new)
+    shelf.put(old)
+    found = shelf.newest("dark")
+    assert found is not None
+    assert found.id == new.id
+    assert len(shelf.files("dark")) == 2
+    assert shelf.kinds() == ["dark"]
+
+
+def test_the_shelf_of_one_rig_is_not_that_of_another() -> None:
+    Shelf("as-built").put(made(rig()))
+    assert Shelf("sim").newest("dark") is None
+    assert Shelf("sim").kinds() == []
+
+
+def test_a_damaged_newest_one_is_said_and_passed_over(caplog: pytest.LogCaptureFixture) -> None:
+    spec, shelf = rig(), Shelf("as-built")
+    old = made(spec, made=1.7e9)
+    shelf.put(old)
+    path = shelf.put(made(spec, made=1.7e9 + 60))
+    path.write_bytes(path.read_bytes()[:100])
+    found = shelf.newest("dark")
+    assert found is not None
+    assert found.id == old.id
+    assert str(path) in caplog.text
+    assert "damaged" in caplog.text
+
+
+def test_a_set_reads_what_a_run_uses_and_names_what_is_missing(tmp_path: Path) -> None:
+    calibration = made(rig())
+    calibration.save(tmp_path / "dark.npz")
+    used = CalibrationSet(tmp_path)
+    assert list(used) == ["dark"]
+    assert used["dark"] is used["dark"]
+    assert used.ids() == {"dark": calibration.id}
+    assert "flat" not in used
+    with pytest.raises(BadInput, match="the flat correction needs the calibration `flat`, there is dark; add `flat`"):
+        used.need("flat", "the flat correction")
+
+
+def test_a_folder_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="run a `calibrate` step first"):
+        CalibrationSet(tmp_path / "none")

@@ -1,0 +1,94 @@
+"""Training with the hardware in the loop, in processes: killed, interrupted, refused a rig that is taken."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from labctl.rig import Rig
+from labctl.rig_file import find_rig, load_rig
+from tests.system.conftest import TRAIN, Session
+
+pytestmark = pytest.mark.slow
+
+LOOP = """
+version: 1
+name: loop
+rig: as-built
+scene_px: [63, 63]
+mask_cells: [32, 32]
+data: {type: digits}
+designs:
+  learned: {type: learned}
+steps:
+  train:
+    type: train
+    epochs: 2
+    batch: 64
+    augmentation: {shift_px: 3}
+    gradient: straight_through
+    instruments: {lamp: {power: 1.0}}
+"""
+
+
+@pytest.fixture
+def loop(tmp_path: Path) -> Path:
+    """A protocol that trains on the bench from its first frame on."""
+    path = tmp_path / "loop.yaml"
+    path.write_text(LOOP)
+    return path
+
+
+def model(run: Path) -> dict[str, torch.Tensor]:
+    saved = torch.load(run / "artifacts" / TRAIN / "model.pt", weights_only=True)
+    return {**saved["classifier"], "mask": saved["mask"]}
+
+
+def test_a_killed_training_on_the_bench_ends_at_the_bits_of_an_uninterrupted_one(
+    loop: Path, labctl: Callable[..., Session], tmp_path: Path
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert labctl("run", loop, "--out", whole, run=whole).end()[0] == 0
+    session = labctl("run", loop, "--out", parts, run=parts)
+    session.wait_for_training()
+    session.kill_tree()
+    code, answer = labctl("resume", parts, run=parts).end()
+    assert (code, answer["status"]) == (0, "finished")
+    a, b = model(whole), model(parts)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    told = [Session(session.process, run).summary()["metrics"][TRAIN] for run in (whole, parts)]
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_while_the_child_exposes_gives_the_prompt_back_with_a_safe_rig(
+    presses: int, loop: Path, labctl: Callable[..., Session], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    session = labctl("run", loop, "--set", "steps.train.epochs=50", "--out", run, run=run)
+    session.wait_for_training()
+    assert session.lamp() == 1.0
+    children = session.children()
+    for _ in range(presses):
+        session.process.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    code, answer = session.end()
+    assert (code, answer["status"]) == (3, "stopped")
+    assert session.lamp() == 0.0
+    assert not any(Path(f"/proc/{child}").exists() for child in children), "a child is left behind"
+
+
+def test_a_rig_that_is_taken_is_found_before_a_training_that_needs_it(
+    loop: Path, labctl: Callable[..., Session], tmp_path: Path
+) -> None:
+    with Rig(load_rig(find_rig("as-built"))):
+        session = labctl("run", loop, "--out", tmp_path / "run", run=tmp_path / "run")
+        code, answer = session.end()
+    assert code == 4
+    assert "rig 'as-built' is held by process" in answer["reason"]
+    assert [step["status"] for step in session.summary()["steps"]] == ["waiting"]
