@@ -231,6 +231,80 @@ def check_settling(seed: int) -> list[Row]:
     return [_row(found, "settle_mask_s", settled_s(here.world.settings.panel, exposure_s), goal=1e-3)]
 
 
+def check_panel_response(seed: int) -> list[Row]:
+    """The table within 1 % of full transmittance at every level, and the contrast."""
+    here = lab(seed)
+    found = here.calibration("panel_response")
+    panel = here.world.settings.panel
+    floor = 1 / panel.contrast
+    table = floor + (1 - floor) * (np.arange(256) / 255) ** panel.gamma
+    below = slice(0, 255)  # at level 255 the table is 1 by definition
+    regions = found.arrays["region_tables"]
+    return [
+        Row(
+            "table, levels 0..254 (1)",
+            table[below],
+            found.arrays["table"][below],
+            found.arrays["table_error"][below],
+            0.01,
+        ),
+        Row("region tables (1)", np.tile(table, (len(regions), 1)), regions, math.nan, 0.01),
+        _row(found, "contrast", panel.contrast),
+        _row(found, "gamma", panel.gamma),
+    ]
+
+
+def check_registration(seed: int) -> list[Row]:
+    """All cells of the mask within 0.1 sensor pixels RMS, and the values of the fit."""
+    here = lab(seed)
+    found = here.calibration("registration")
+    true = here.world.settings.registration
+    turn = math.radians(true.rotation_deg)
+    shift, error = found.vector("shift_px"), np.asarray(found.record.values["shift_px"].error)
+    places = [
+        _shadows(np.asarray(true.shift_px), turn, true.scale),
+        _shadows(shift, found.value("rotation_rad"), found.value("scale")),
+    ]
+    rms = float(np.sqrt(((places[1] - places[0]) ** 2).sum(axis=-1).mean()))
+    return [
+        Row("shadows of all cells, RMS (px)", 0.0, rms, math.nan, 0.1),
+        Row("shift_px (px)", np.asarray(true.shift_px), shift, error),
+        _row(found, "rotation_rad", turn),
+        _row(found, "scale", true.scale),
+        _row(found, "scene_pitch_px", here.world.settings.scene_px),
+    ]
+
+
+def check_monitor(seed: int) -> list[Row]:
+    """Gamma and contrast of the scene monitor, and the image of its pixels."""
+    here = lab(seed)
+    found = here.calibration("monitor")
+    monitor = here.world.settings.monitor
+    shift, error = found.vector("scene_shift_px"), np.asarray(found.record.values["scene_shift_px"].error)
+    return [
+        _row(found, "scene_gamma", monitor.gamma),
+        _row(found, "scene_contrast", monitor.contrast),
+        _row(found, "scene_pitch_px", here.world.settings.scene_px),
+        _row(found, "scene_rotation_rad", 0.0),
+        Row("scene_shift_px (px)", _pinhole_shift(here.world.settings.registration), shift, error),
+    ]
+
+
+def _shadows(shift: Array, turn: float, scale: float) -> Array:
+    """(cells, 2) places of the shadows of all cells, in sensor pixels; a cell is one sensor pixel wide."""
+    at = np.stack(np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in CELLS), indexing="ij"), axis=-1).reshape(-1, 2)
+    turned = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+    return np.asarray(shift + scale * at @ turned.T)
+
+
+def _pinhole_shift(registration: Any) -> Array:
+    """Where the cell beside the middle of the mask truly is, less where it would nominally be."""
+    turn = math.radians(registration.rotation_deg)
+    turned = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+    half = np.array([0.5, 0.5])
+    return np.asarray(np.asarray(registration.shift_px) + registration.scale * turned @ half - half)
+
+
 Check = Callable[[int], list[Row]]
 CHECKS: dict[str, Check] = {
     "settling": check_settling,
@@ -239,6 +313,9 @@ CHECKS: dict[str, Check] = {
     "flat": check_flat,
     "exposure": check_exposure,
     "stray_light": check_stray_light,
+    "panel_response": check_panel_response,
+    "registration": check_registration,
+    "monitor": check_monitor,
 }
 
 

@@ -24,8 +24,7 @@ def balanced_order(labels: npt.ArrayLike, *, seed: int) -> IntArray:
 def ranked_in_turn(labels: npt.ArrayLike, scores: npt.ArrayLike) -> IntArray:
     """As `balanced_order`, each class within itself by falling score, and of every round the highest score first."""
     values, ranked = np.asarray(scores), np.argsort(-np.asarray(scores), kind="stable")
-    given = np.asarray(labels)
-    rounds = _rounds(given[ranked])
+    rounds = _rounds(np.asarray(labels)[ranked])
     return ranked[np.lexsort((-values[ranked], rounds))]
 
 

@@ -14,6 +14,7 @@ from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Source, Step, StepContext, StepResult, StepSetting
 from protocols.balanced import ranked_in_turn
 from protocols.fit import check_fit
+from protocols.keys import stream_seed
 from protocols.learning_from_captures import check_corrections, simulated_exposure_s
 from protocols.measurement import Corrections, Measurement
 from protocols.scenes import load_scenes
@@ -35,6 +36,9 @@ NOMINAL_WEIGHT = 0.5
 that are all alike: then what counts is how far the bench is from its data sheet for this scene."""
 
 NEVER_NEGATIVE = frozenset({"blur_px", "crosstalk", "stray", "vignetting", "log_contrast", "photons_per_s"})
+LEAST_SCORE = 1e-6
+"""Scenes below are all of the same worth: rounding."""
+
 ROOM_PX = 2
 """More room round the shadow than the fit needed: draws move it further."""
 
@@ -65,6 +69,11 @@ class Choose(Step):
 
     draws: Annotated[int, Ge(1), Le(256)] = 8
     """Twins that are drawn from the posterior."""
+
+    sharpness: Annotated[float, Ge(0), Le(100)] = 1.0
+    """Scenes are drawn, one after the other, with a chance that grows with this power of their score: 0 draws at
+    random, a large one takes the highest scores in order. The highest alone are much alike, and not what the classifier
+    will meet. [Kirsch et al. 2023, PowerBALD]"""
 
     balanced: bool = True
     """Classes take turns: labelled captures of one class alone teach little."""
@@ -102,7 +111,8 @@ class Choose(Step):
         calibration = Calibration.load(context.input(self.twin))
         nominal, fitted = self._distributions(context, data, rows, camera, calibration)
         scores = disagreement(nominal, fitted)
-        order = ranked_in_turn(data.labels[rows], scores) if self.balanced else np.argsort(-scores, kind="stable")
+        drawn = drawn_ranks(scores, self.sharpness, seed=stream_seed(int(context.setting.seed or 0), "choose"))
+        order = ranked_in_turn(data.labels[rows], drawn) if self.balanced else np.argsort(-drawn, kind="stable")
         path = context.folder / SAMPLES_FILE
         np.save(path, data.sample_ids[rows[order]].astype(np.int64))
         np.savez_compressed(context.folder / SCORES_FILE, sample_id=data.sample_ids[rows], score=scores)
@@ -179,6 +189,13 @@ def disagreement(nominal: FloatArray, fitted: FloatArray) -> FloatArray:
     mean = NOMINAL_WEIGHT * nominal + of_fitted * fitted.sum(axis=0)
     unsure = NOMINAL_WEIGHT * _entropy(nominal) + of_fitted * _entropy(fitted).sum(axis=0)
     return np.asarray(np.maximum(_entropy(mean) - unsure, 0.0))
+
+
+def drawn_ranks(scores: FloatArray, sharpness: float, *, seed: int) -> FloatArray:
+    """(n,) numbers whose falling order is that in which scenes are drawn, without putting back, each time with a chance
+    proportional to score^sharpness (Gumbel noise on sharpness log score)."""
+    noise = np.random.default_rng(seed).gumbel(size=len(scores))
+    return np.asarray(sharpness * np.log(np.maximum(scores, LEAST_SCORE)) + noise)
 
 
 def drawn_twins(rig: Any, calibration: Calibration, draws: int, *, seed: int) -> Iterator[Twin]:

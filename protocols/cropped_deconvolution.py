@@ -46,8 +46,8 @@ def ridge_solution(
     ridge: float,
     weight: Tensor | None = None,
     begin: Tensor | None = None,
-    iterations: int = 200,
-    tolerance: float = 1e-4,
+    iterations: int = 300,
+    tolerance: float = 1e-6,
 ) -> Tensor:
     """Least squares with ridge (see `Prior`), by conjugate gradients, preconditioned as if all light had been seen.
 
@@ -124,7 +124,9 @@ def constrained_solution(
     energy = _energy(known)
     hold = coupling * energy if prior.total_variation == 0 else coupling * energy / 2
     hold_slopes = hold if prior.total_variation else 0.0
-    denominator = spectrum.abs().square().sum(0) + hold + prior.ridge * energy + hold_slopes * _slope_power(grid, frames)
+    denominator = spectrum.abs().square().sum(0) + hold + prior.ridge * energy
+    if hold_slopes:
+        denominator = denominator + hold_slopes * _slope_power(grid, frames)
 
     light = torch.zeros(len(frames), frames.shape[1], *grid, dtype=frames.dtype)
     _window(light, start, size).copy_(frames)
@@ -240,6 +242,6 @@ def _check(known: Tensor, frames: Tensor, shape: Pair, start: Pair) -> None:
         whole = known.shape[2 + axis] + shape[axis] - 1
         if min(start) < 0 or start[axis] + frames.shape[2 + axis] > whole:
             raise BadInput(
-                f"a window of {frames.shape[2 + axis]} pixels from {start[axis]} on leaves the convolution, which spans "
-                f"{whole} pixels; give a larger PSF or another start"
+                f"a window of {frames.shape[2 + axis]} pixels from {start[axis]} on leaves the convolution, which "
+                f"spans {whole} pixels; give a larger PSF or another start"
             )

@@ -18,7 +18,7 @@ from labctl.errors import BadInput, RunFailed
 from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Source, Step, StepContext, StepResult, StepSetting
 from protocols.fit import check_captures, check_fit
-from protocols.learning_from_captures import NEWER, check_corrections, measurement_for
+from protocols.learning_from_captures import CORRECTIONS, check_corrections, measurement_for
 from protocols.measurement import Corrections
 from protocols.splits import IntArray, Split
 
@@ -48,7 +48,7 @@ class Evaluate(Step):
     uses: ClassVar[frozenset[Source]] = frozenset({"data", "design", "model", "twin"})
     modules: ClassVar[tuple[str, ...]] = ("torch", "protocols.models", "skimage.measure")
 
-    newer: ClassVar[frozenset[str]] = NEWER
+    newer: ClassVar[frozenset[str]] = CORRECTIONS
 
     type: Literal["evaluate"]
 

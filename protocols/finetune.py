@@ -10,8 +10,7 @@ from annotated_types import Ge, Gt, Lt
 from labctl.errors import BadInput
 from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Source, StepContext, StepResult, StepSetting
-from protocols.balanced import balanced_order
-from protocols.learning_from_captures import NEWER, Captures, LearningFromCaptures, captures_of
+from protocols.learning_from_captures import Captures, LearningFromCaptures, captures_of, part_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +31,7 @@ class Finetune(LearningFromCaptures):
     outputs: ClassVar[Mapping[str, str]] = {"model": "model"}
     uses: ClassVar[frozenset[Source]] = frozenset({"design", "model"})
     modules: ClassVar[tuple[str, ...]] = ("torch", "lightning_fabric", "protocols.finetuning")
-    newer: ClassVar[frozenset[str]] = NEWER | {"learns", "frames_limit", "twin", "twin_share"}
+    newer: ClassVar[frozenset[str]] = LearningFromCaptures.newer | {"learns", "frames_limit", "twin", "twin_share"}
 
     type: Literal["finetune"]
 
@@ -42,8 +41,7 @@ class Finetune(LearningFromCaptures):
     captures and makes frames of all other training scenes, with fresh noise."""
 
     frames_limit: Annotated[int, Ge(2)] | None = None
-    """Learn from so many captured training frames only, spread evenly over the classes; smaller limits take a part of
-    what larger ones take."""
+    """Learn from so many captured training frames only; smaller limits take a part of what larger ones take."""
 
     twin: Annotated[Reference, OutputKind("twin")] | None = None
     """With `learns: twin`: the fitted twin to start from."""
@@ -107,8 +105,7 @@ class Finetune(LearningFromCaptures):
             return captures.train
         if self.frames_limit > len(captures.train):
             context.log(f"frames_limit is {self.frames_limit}, {len(captures.train)} were captured; all are used")
-        order = balanced_order(captures.labels[captures.train].cpu().numpy(), seed=seed)
-        return captures.train[sorted(order[: self.frames_limit].tolist())]
+        return part_of(self, context, captures, self.frames_limit, seed=seed)
 
     def _twin_frames(
         self, context: StepContext, camera: TrainedCamera, captures: Captures, train: Tensor
@@ -117,7 +114,7 @@ class Finetune(LearningFromCaptures):
         import torch
 
         from labctl.calibration.record import Calibration
-        from protocols.finetuning import TwinFrames
+        from protocols.finetuning import TwinFrames, refit_on
         from protocols.scenes import load_scenes
         from protocols.splits import Split
         from protocols.twin_fit.fitted import fitted_twin
@@ -125,7 +122,9 @@ class Finetune(LearningFromCaptures):
         assert self.twin is not None
         data = load_scenes(context)
         twin = fitted_twin(context.setting.rig, Calibration.load(context.input(self.twin)), dtype=torch.float32)
+        own = captures.sample_ids[train].numpy()
+        refit_on(twin, context, context.input(self.frames), data, camera.mask, own)
         rows = data.part(Split.TRAIN)
-        captured = np.isin(data.sample_ids[rows], captures.sample_ids[train].numpy())
+        captured = np.isin(data.sample_ids[rows], own)
         further = rows[~captured] if (~captured).any() else rows
         return TwinFrames.of(twin, context, data, further, camera.design, captures)

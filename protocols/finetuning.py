@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from protocols.measurement import Measurement
     from sim.designs.base import CameraDesign
     from sim.twin import Twin
+
+REFIT_BATCHES, REFIT_FRAMES = 8, 16
+"""Batches of captures, and frames in each, that a twin is fitted on to, of each kind."""
 
 NORMALISATION_ITEMS = 512
 """Most frames of the twin that mean frame, scale and batch statistics are taken from."""
@@ -94,6 +98,38 @@ class TwinFrames:
         if device.type == "cpu":
             return TorchDraws(generator)
         return TorchDraws(generator_on(device, int(torch.randint(2**62, (1,), generator=generator))))
+
+
+def refit_on(
+    twin: Twin, context: StepContext, folder: Path, data: ImageSet, mask: Tensor, sample_ids: np.ndarray
+) -> None:
+    """Fit the twin on, in place, to the raw frames of these samples, those through the closed mask too.
+
+    REFIT_BATCHES batches at most, spread over them. Says how far the twin was off before and after, over the noise.
+    """
+    from labctl.frames.store import FrameStore
+    from protocols.twin_fit.refit import TwinRefit
+
+    store, refit = FrameStore.open(folder), TwinRefit(twin, memory=1.0)
+    row_of = {int(sample): row for row, sample in enumerate(data.sample_ids)}
+    off: list[float] = []
+    for kind, shown_mask in (("scene", mask), ("closed", torch.zeros_like(mask))):
+        places = store.select(kind=kind)  # type: ignore[arg-type]
+        of_samples = np.isin(store.column("sample_id")[places], sample_ids) & (store.column("rung")[places] == 0)
+        places = np.array(
+            [p for p in places[of_samples] if int(store.column("sample_id")[p]) in row_of], dtype=np.int64
+        )
+        for part in np.array_split(places[spread(len(places), REFIT_BATCHES * REFIT_FRAMES)], REFIT_BATCHES):
+            if not len(part):
+                continue
+            rows = [row_of[int(sample)] for sample in store.column("sample_id")[part]]
+            shown = twin.through_monitor(torch.from_numpy(np.asarray(data.images[np.array(rows)])))
+            exposure_s = torch.from_numpy(store.column("exposure_s")[part])
+            refit.update(shown, shown_mask, exposure_s, torch.from_numpy(store.read(part).astype(np.float32)))
+            off.append(refit.residual)
+    if off:
+        context.log(f"the twin was refitted on {len(off)} batches of captures: off by {off[0]:.2f} of the noise at the "
+                    f"first, by {off[-1]:.2f} at the last")  # fmt: skip
 
 
 def fine_tune(

@@ -140,18 +140,18 @@ class HardwareExposer:
         self.last = frames
         raw = torch.from_numpy(frames.pixels.astype(np.float32)).to(mask.device)
         taken_s = torch.from_numpy(frames.exposure_s).to(raw)
-        if self.refit is not None:  # before the slope is asked for: it shall know these frames too
-            self.refit.update(self.twin.through_monitor(scenes), mask.detach(), taken_s, raw)
         value = self.corrected(raw, taken_s)
         if not (torch.is_grad_enabled() and mask.requires_grad):
             return value
-        return valued(value, self._model(scenes, mask, raw, taken_s, wanted_s))
+        if self.refit is not None:  # before the slope is asked for: it shall know these frames too
+            self.refit.update(self.twin.through_monitor(scenes), mask.detach(), taken_s, raw)
+        return valued(value, self._model(scenes, mask, raw, taken_s))
 
     def corrected(self, raw: Tensor, exposure_s: Tensor) -> Tensor:
         """Frames (N, 1, h, w) in DN of the bench, taken for (N,) seconds, in DN of the nominal twin."""
         return raw if self.measurement is None else self.measurement.correct(raw, exposure_s)
 
-    def _model(self, scenes: Tensor, mask: Tensor, raw: Tensor, taken_s: Tensor, wanted_s: float) -> Tensor:
+    def _model(self, scenes: Tensor, mask: Tensor, raw: Tensor, taken_s: Tensor) -> Tensor:
         """(N, 1, h, w) frames whose slope is taken; their value does not matter."""
         twin = self.twin
         psf = twin.psf(mask)
@@ -160,7 +160,7 @@ class HardwareExposer:
         if self.rule == "straight_through":
             return twin.sensor.expose(photons, exposure_s=time_s)
         # The time that was really taken, with the slope that the rule of the exposure gives it.
-        time_s = taken_s.to(twin.dtype) * (1 + (time_s - time_s.detach()) / wanted_s)
+        time_s = taken_s.to(twin.dtype) * (time_s / time_s.detach())
         light = unclipped(twin.sensor).expose(photons, exposure_s=time_s, quantise=False)
         clipped = (raw >= self.camera.saturation_dn) | (raw <= 0)
         return self.corrected(torch.where(clipped, light.detach(), light), time_s)

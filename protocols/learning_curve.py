@@ -16,10 +16,9 @@ from pydantic import model_validator
 from labctl.durable import write_json
 from labctl.errors import BadInput, RunFailed
 from labctl.steps import Estimate, Source, StepContext, StepResult, StepSetting
-from protocols.balanced import balanced_order
 from protocols.fit import check_captures
 from protocols.keys import stream_seed
-from protocols.learning_from_captures import Captures, LearningFromCaptures, captures_of
+from protocols.learning_from_captures import Captures, LearningFromCaptures, captures_of, part_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +46,8 @@ class LearningCurve(LearningFromCaptures):
     """Captured training frames to learn from."""
 
     repeats: Annotated[int, Ge(1), Le(100)] = 3
-    """Fine-tunings for each count, each on another part and in another order: they give the interval."""
+    """Fine-tunings for each count, each on another part (with `samples` the same) and in another order: they give the
+    interval."""
 
     @model_validator(mode="after")
     def _counts_grow(self) -> Self:
@@ -130,9 +130,7 @@ class LearningCurve(LearningFromCaptures):
             return np.array(json.loads(done.read_text())["right"], dtype=np.bool_)
         folder.mkdir(exist_ok=True)
         base = int(context.setting.seed or 0)
-        part = stream_seed(base, "part", repeat)
-        order = balanced_order(captures.labels[captures.train].cpu().numpy(), seed=part)
-        train = captures.train[sorted(order[:count].tolist())]
+        train = part_of(self, context, captures, count, seed=stream_seed(base, "part", repeat))
         classifier = copy.deepcopy(camera.classifier).to(fabric.device)
         own = replace(context, folder=folder)
         seed = stream_seed(base, "learning curve", count, repeat)

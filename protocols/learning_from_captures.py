@@ -13,6 +13,7 @@ from labctl.errors import BadInput
 from labctl.references import OutputKind, Reference
 from labctl.steps import Step, StepContext, StepSetting
 from protocols.accelerator import DeviceName, Precision, check_accelerator
+from protocols.balanced import balanced_order
 from protocols.captured import labelled_frames
 from protocols.fit import check_captures
 from protocols.measurement import Corrections, Measurement
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
 
     from protocols.model_file import TrainedCamera
 
-NEWER = frozenset({"calibration", "corrections"})
+CORRECTIONS = frozenset({"calibration", "corrections"})
+"""Settings of a step that corrects captured frames."""
 
 
 class LearningFromCaptures(Step):
     """Settings of a step that trains a classifier on the frames of a capture."""
 
-    newer: ClassVar[frozenset[str]] = NEWER
+    newer: ClassVar[frozenset[str]] = CORRECTIONS | {"samples"}
 
     model: Annotated[Reference, OutputKind("model")]
     """What to start from."""
@@ -48,6 +50,10 @@ class LearningFromCaptures(Step):
 
     shift_px: Annotated[int, Ge(0), Le(16)] = 1
     """Frames are shifted at random by up to so many sensor pixels: a shifted scene shifts its coded frame."""
+
+    samples: Annotated[Reference, OutputKind("samples")] | None = None
+    """Where only a part of the training frames is learned from: in the order in which `choose` ranked them; without it,
+    at random, spread evenly over the classes."""
 
     calibration: Annotated[Reference, OutputKind("calibration")] | None = None
     """By which frames are corrected first; without it they stay as they were measured."""
@@ -119,6 +125,21 @@ def captures_of(
         closed=has_closed(FrameStore.open(folder)),
         measurement=measurement,
     )
+
+
+def part_of(step: LearningFromCaptures, context: StepContext, captures: Captures, count: int, *, seed: int) -> Tensor:
+    """Places of `count` training captures, or all if there are fewer; those of a smaller count are among them."""
+    import numpy as np
+
+    if step.samples is None:
+        order = balanced_order(captures.labels[captures.train].cpu().numpy(), seed=seed)
+    else:
+        rank = {int(sample): place for place, sample in enumerate(np.load(context.input(step.samples)))}
+        own = [rank.get(sample, len(rank)) for sample in captures.sample_ids[captures.train].tolist()]
+        if own and min(own) == len(rank):
+            raise BadInput("`samples` names none of the captured training scenes; capture those that it names")
+        order = np.argsort(own, kind="stable")
+    return captures.train[sorted(order[:count].tolist())]
 
 
 def measurement_for(

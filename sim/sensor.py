@@ -288,7 +288,9 @@ def _checked_map(name: str, values: Tensor | None, settings: SensorSettings, dty
         return None
     if values.ndim != 2 or values.shape[0] > settings.shape[0] or values.shape[1] > settings.shape[1]:
         rows, columns = settings.shape
-        raise BadInput(f"{name} has shape {tuple(values.shape)}; (h, w) within the sensor of {rows}x{columns} is needed")
+        raise BadInput(
+            f"{name} has shape {tuple(values.shape)}; (h, w) within the sensor of {rows}x{columns} is needed"
+        )
     if not bool(torch.isfinite(values).all()):
         raise BadInput(f"{name} holds values that are not finite; calibrate anew")
     return values.detach().to(dtype).clone()

@@ -199,7 +199,9 @@ class Twin(nn.Module):
         Not clipped: a kernel may also be a slope of a PSF, and its channels any number of them.
         """
         scene = self._on_sensor(scene)
-        start, size = self._window((scene.shape[-2], scene.shape[-1]), (kernel.shape[-2], kernel.shape[-1]), border, roi)
+        start, size = self._window(
+            (scene.shape[-2], scene.shape[-1]), (kernel.shape[-2], kernel.shape[-1]), border, roi
+        )
         return self._image(scene, kernel, start, size) + self._veil(scene, kernel)
 
     def light_slopes(self, scene: Tensor, kernel: Tensor, *, roi: tuple[int, int] | None = None) -> Tensor:
@@ -230,7 +232,11 @@ class Twin(nn.Module):
         room = self._scene_room(scene)
         there = (start[0] + room, start[1] + room)
         image = convolve_window(magnified(scene, 1 + self.gap_error, room), kernel, there, size)
-        return image + self._growing(scene, kernel * self._gap_share(kernel, torch.tan(self.tilt_rad)), start, size) if tilted else image
+        return (
+            image + self._growing(scene, kernel * self._gap_share(kernel, torch.tan(self.tilt_rad)), start, size)
+            if tilted
+            else image
+        )
 
     def _growing(self, scene: Tensor, kernel: Tensor, start: tuple[int, int], size: tuple[int, int]) -> Tensor:
         """(N, C, h, w) slope of the image in the share by which the gap grows, for the light that `kernel` lets in."""

@@ -50,7 +50,7 @@ class Rung:
 class Ladder:
     """Brightness (n,) at each level relative to the last one, with its error, the rungs, and what is odd about them.
 
-    drift: change of the light from the first to the last frame of the first rung, relative; drift_error: its error.
+    drift: change of the brightest level from before the first rung to after it, relative; drift_error: its error.
     """
 
     levels: Levels
@@ -87,6 +87,7 @@ def climb(
     scene, mask = pictures(full)
     first_s = exposure_up_to(bench, _one(scene), _one(mask), fill=FILL, longest_s=longest_s)
     span_dn = bench.saturation_dn - float(dark_frame(bench, first_s).mean())
+    begun = _rung(bench, name, pictures, full, first_s, repeats)
     rungs = [_rung(bench, name, pictures, levels, first_s, repeats)]
     if rungs[0].signal_dn[-1] < LEAST_SIGNAL * span_dn:
         bench.refuse(
@@ -95,13 +96,13 @@ def climb(
             lambda: _rungs_figure(rungs),
         )
     again = _rung(bench, name, pictures, full, first_s, repeats)
-    drift = float(again.signal_dn[0] / rungs[0].signal_dn[-1] - 1)
-    drift_error = float(np.hypot(again.error_dn[0], rungs[0].error_dn[-1]) / rungs[0].signal_dn[-1])
+    drift = float(again.signal_dn[0] / begun.signal_dn[0] - 1)
+    drift_error = float(np.hypot(again.error_dn[0], begun.error_dn[0]) / begun.signal_dn[0])
     if abs(drift) > max_drift + 3 * drift_error:
         bench.refuse(
             f"the light drifted by {100 * drift:+.2f} % during the ladder, {100 * max_drift:g} % is allowed; "
             "let lamp and monitor warm up, then calibrate again",
-            lambda: _rungs_figure([*rungs, again]),
+            lambda: _rungs_figure([begun, *rungs, again]),
         )
     while True:
         last = rungs[-1]

@@ -99,13 +99,10 @@ def fit_dots(
     windows = _Windows(image, variance, guesses + middle, spot, reach_px or spot.reach_px)
     place, light = guesses + middle, np.zeros(len(guesses))
     background = float(np.median(windows.values[windows.weights > 0])) if len(guesses) else 0.0
-    moved = np.inf
-    for sweep in range(SWEEPS):
-        if sweep:
-            light, place, moved = windows.sweep(place, light, background)
-        else:
-            light = windows.lights(place, background)
-        background = windows.background(place, light)
+    if len(guesses):
+        light = windows.lights(place, background)
+    for _ in range(SWEEPS if len(guesses) else 0):
+        light, place, background, moved = windows.sweep(place, light, background)
         if moved < SETTLED_PX:
             break
     light_error, chi2 = windows.judged(place, light, background)
@@ -179,33 +176,35 @@ class _Windows:
         """(n,) whether enough of the dot falls on the sensor."""
         self._canvas = np.zeros((image.shape[0] + 2 * self._room) * (image.shape[1] + 2 * self._room))
 
-    def sweep(self, place: Array, light: Array, background: float) -> tuple[Array, Array, float]:
-        """Better light and place of every dot, and by how much the farthest moved."""
+    def sweep(self, place: Array, light: Array, background: float) -> tuple[Array, Array, float, float]:
+        """Better light and place of every dot and background of all, and by how much the farthest dot moved.
+
+        One Gauss-Newton step of all at once: dots share nothing but the background, which is eliminated.
+        """
         shape, down, across = self._shapes(place)
         own = light[:, None, None] * shape
         residual = self.values - background - self._others(own) - own
         jacobian = np.stack([shape, light[:, None, None] * down, light[:, None, None] * across])
+        jacobian[1:] *= self.whole[None, :, None, None]
         normal = np.einsum("anij,nij,bnij->nab", jacobian, self.weights, jacobian, optimize=True)
         right = np.einsum("anij,nij,nij->na", jacobian, self.weights, residual, optimize=True)
+        ground = np.einsum("anij,nij->na", jacobian, self.weights, optimize=True)
         scale = np.sqrt(np.einsum("naa->na", normal).clip(1e-30))
         normal = normal / (scale[:, :, None] * scale[:, None, :]) + 1e-9 * np.eye(3)
-        step = np.linalg.solve(normal, (right / scale)[..., None])[..., 0] / scale
+        solved = np.linalg.solve(normal, np.stack([right / scale, ground / scale], axis=-1)) / scale[:, :, None]
+        left = float(self.weights.sum() - (ground * solved[:, :, 1]).sum())
+        rise = (float((self.weights * residual).sum()) - float((ground * solved[:, :, 0]).sum())) / max(left, 1e-30)
+        step = solved[:, :, 0] - rise * solved[:, :, 1]
         step[~self.whole, 1:] = 0.0
         there = (place + step[:, 1:].clip(-1, 1)).clip(self.centres - FARTHEST_PX, self.centres + FARTHEST_PX)
-        return self._bounded(light + step[:, 0]), there, float(np.abs(there - place).max(initial=0.0))
+        moved = float(np.abs(there - place).max(initial=0.0))
+        return self._bounded(light + step[:, 0]), there, background + rise, moved
 
     def lights(self, place: Array, background: float) -> Array:
         """A first guess of the light of every dot, as if it stood alone."""
         shape = self._shapes(place)[0]
         light = (self.weights * shape * (self.values - background)).sum((1, 2))
         return self._bounded(light / (self.weights * shape**2).sum((1, 2)).clip(1e-30))
-
-    def background(self, place: Array, light: Array) -> float:
-        """Even background under the dots."""
-        own = light[:, None, None] * self._shapes(place)[0]
-        residual = self.values - self._others(own) - own
-        total = self.weights.sum()
-        return float((self.weights * residual).sum() / total) if total > 0 else 0.0
 
     def judged(self, place: Array, light: Array, background: float) -> tuple[Array, Array]:
         """Error of the light and chi squared per pixel of every dot, (n,) each."""

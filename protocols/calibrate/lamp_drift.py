@@ -31,7 +31,7 @@ def drift_of(
     """
     when, level = np.asarray(time_s, dtype=np.float64), np.asarray(rung)
     value, sigma = np.asarray(rate, dtype=np.float64), np.asarray(rate_error, dtype=np.float64)
-    seen = value > 3 * sigma
+    seen = (value > 3 * sigma) & (sigma > 0)
     top = bottom = 0.0
     for each in np.unique(level[seen]):
         mine = seen & (level == each)

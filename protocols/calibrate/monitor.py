@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Le
 
 from labctl.calibration.record import ArrayNote, Calibration, Value
 from labctl.errors import BadInput
+from labctl.roads import FULL_LEVEL
 from labctl.steps import StepSetting
 from protocols.calibrate.brightness_ladder import Ladder, Levels, climb, dark_frame, exposure_up_to, spread_levels
 from protocols.calibrate.dot_geometry import Geometry, fit_geometry
@@ -17,7 +18,13 @@ from protocols.calibrate.dots import Spot, fit_dots, fit_sigma
 from protocols.calibrate.flicker import Flicker, flicker_of
 from protocols.calibrate.kind import DAY_S, Found, Kind
 from protocols.calibrate.orientation import figure_points, orientation_of
-from protocols.calibrate.registration import noise_variance, plane_of, refuse_unless_as_shown
+from protocols.calibrate.registration import (
+    NOT_MODELLED_PX,
+    noise_variance,
+    plane_of,
+    refuse_unless_as_shown,
+    with_floor,
+)
 from protocols.calibrate.response_table import Response, response_from
 
 if TYPE_CHECKING:
@@ -39,7 +46,7 @@ class Monitor(Kind):
 
     name: ClassVar[str] = "monitor"
     title: ClassVar[str] = "Scene monitor"
-    after: ClassVar[tuple[str, ...]] = ("dark",)
+    after: ClassVar[tuple[str, ...]] = ("dark", "flat")
     beliefs: ClassVar[tuple[str, ...]] = ("optics", "roads")
 
     max_age_s: Annotated[float, Gt(0), Le(366 * DAY_S)] = 30 * DAY_S
@@ -84,9 +91,7 @@ class Monitor(Kind):
                 "that no other light falls on it"
             )
         try:
-            # Level 1 stands for level 0: by any gamma above 0.5 they differ by less than its error.
-            at = np.where(ladder.levels == 1, 0, ladder.levels)
-            response = response_from(at, ladder.relative, ladder.error, what="the monitor")
+            response = _response(ladder)
         except BadInput as error:
             bench.refuse(str(error))
         geometry, sigma = _geometry(bench, self)
@@ -97,6 +102,16 @@ class Monitor(Kind):
         from protocols.calibrate.monitor_page import monitor_page
 
         return monitor_page(calibration)
+
+
+def _response(ladder: Ladder) -> Response:
+    """The response from level 0, which is not measured: level 1 less what the gamma of the others makes of it."""
+    at = np.where(ladder.levels == 1, 0, ladder.levels)
+    relative, error = ladder.relative.copy(), ladder.error.copy()
+    gamma = response_from(at, relative, error, what="the monitor").gamma
+    step = (1 / FULL_LEVEL) ** gamma
+    relative[0], error[0] = max(relative[0] - step, 0.0), np.hypot(error[0], 0.1 * step)
+    return response_from(at, relative, error, what="the monitor")
 
 
 def _uniform(bench: Bench, levels: Levels) -> Array:
@@ -117,6 +132,7 @@ def _geometry(bench: Bench, kind: Monitor) -> tuple[Geometry, tuple[float, float
     count = np.floor(half / kind.spacing_px).astype(np.int64)
     rows, columns = (np.arange(-n, n + 1) * kind.spacing_px for n in count)
     grid = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2) + np.floor(middle).astype(int)
+    flat = np.asarray(bench.built_on["flat"].arrays["flat"], dtype=np.float64)
     exposure_s = exposure_up_to(bench, _bright(bench, figure), pinhole, fill=FILL, longest_s=kind.longest_s)
 
     def image(name: str, pixels: npt.NDArray[np.int64]) -> tuple[Array, Array]:
@@ -124,7 +140,7 @@ def _geometry(bench: Bench, kind: Monitor) -> tuple[Geometry, tuple[float, float
         lit = bench.frames(name, scene, pinhole, exposure_s, repeats=kind.repeats)[0]
         closed = bench.frames(f"{name} closed", scene, bench.closed_mask(), exposure_s, repeats=kind.repeats)[0]
         difference = lit.astype(np.float64).mean(axis=0) - closed.astype(np.float64).mean(axis=0)
-        return difference, noise_variance(lit) + noise_variance(closed)
+        return difference / flat, (noise_variance(lit) + noise_variance(closed)) / flat**2
 
     seen, variance = image("orientation", figure)
     expected = (figure - middle) * twin.scene_px + hole_px
@@ -144,12 +160,12 @@ def _geometry(bench: Bench, kind: Monitor) -> tuple[Geometry, tuple[float, float
         nominal[dots.seen],
         np.zeros_like(nominal[dots.seen]),
         (dots.place - hole_px)[dots.seen],
-        dots.error[dots.seen],
+        np.hypot(dots.error, NOT_MODELLED_PX)[dots.seen],
         source_pitch_px=0.0,
         plane=plane_of(twin, bench.cells),
         extras=(),
     )
-    return geometry, (spot.sigma_px, error)
+    return with_floor(geometry, float(np.abs(nominal).max())), (spot.sigma_px, error)
 
 
 def _bright(bench: Bench, pixels: npt.NDArray[np.int64]) -> Array:

@@ -42,6 +42,7 @@ def monitor_page(calibration: Calibration) -> Figure:
     steady.errorbar(time_ms, 100 * share[:, 0], 100 * share[:, 1], fmt="o", color=MEASURED, label="beyond photon noise")
     steady.plot(time_ms, 100 * share[:, 2], "s", mfc="none", color=BESIDE, label="photon noise of a frame's mean")
     steady.set(xlabel="exposure (ms)", ylabel="spread of the light (%)", xscale="log", ylim=(0, None))
+    steady.set_ylim(0, 1.4 * steady.get_ylim()[1])
     steady.set_title("Flicker from frame to frame")
     steady.legend()
     names = [

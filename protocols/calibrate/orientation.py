@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,8 +26,9 @@ WAYS: dict[str, tuple[tuple[int, int], tuple[int, int]]] = {
 }
 """Matrices that take (row, column) as shown to (row, column) as seen; rows count downwards."""
 
-FIGURE = ((-1.0, -0.9), (-1.0, -0.1), (-1.0, 0.8), (0.0, -0.9), (0.1, -0.1), (1.0, -0.9))
-"""A letter F of six dots, in halves of its size: no way of turning or mirroring makes it look the same."""
+FIGURE = ((-1.0, 0.9), (-0.8, -0.1), (-0.4, -0.9), (-0.2, 0.1), (0.5, 0.1), (0.8, -0.5))
+"""Six dots, in halves of the figure's size, found by search: turned, mirrored and shifted at will, the figure lies on
+itself with fewer than half of its dots."""
 
 LEAST_LIKENESS = 0.5
 """Correlation below which no dots are seen at all."""
@@ -79,15 +79,6 @@ def orientation_of(image: Array, expected: Array, *, sigma_px: float, search_px:
 def figure_points(size: tuple[float, float]) -> Array:
     """(6, 2) places of the dots of the figure, from its centre, when it spans `size` (rows, columns)."""
     return np.array(FIGURE) * np.array(size) / 2
-
-
-def is_asymmetric(points: Array, tolerance: float) -> bool:
-    """Whether no two ways of turning and mirroring `points` (n, 2) look the same, up to a shift."""
-    from scipy.spatial import KDTree
-
-    turned = [points @ np.array(matrix).T for matrix in WAYS.values()]
-    centred = [each - each.mean(axis=0) for each in turned]
-    return all(KDTree(a).query(b)[0].max() > tolerance for a, b in combinations(centred, 2))
 
 
 def orientation_figure(image: Array, expected: Array, found: Orientation) -> Figure:

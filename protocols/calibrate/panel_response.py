@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from labctl.errors import BadInput
 from labctl.steps import StepSetting
 from protocols.calibrate.brightness_ladder import Ladder, Levels, climb, dark_frame, signal_of, spread_levels
 from protocols.calibrate.kind import DAY_S, Found, Kind
-from protocols.calibrate.response_table import Response, read_table, response_from
+from protocols.calibrate.response_table import Response, check_rising, file_hash, read_table, response_from
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,6 +94,13 @@ class PanelResponse(Kind):
         tables, deviation = _by_region(bench, self, ladder, response)
         return _found(ladder, response, tables, deviation, self.regions)
 
+    def method(self) -> dict[str, Any]:
+        """See `Kind.method`. A table is told by its content: a changed file is another table."""
+        told = super().method()
+        if self.table is not None:
+            told["table_sha256"] = file_hash(self.table)
+        return told
+
     def draw(self, calibration: Calibration) -> Figure:
         """See `Kind.draw`."""
         from protocols.calibrate.response_page import response_page
@@ -141,10 +148,13 @@ def _by_region(
         relative = floor + (1 - floor) * over / over[-1]
         relative_error = np.hypot(over_error, over / over[-1] * over_error[-1]) / over[-1]
         try:
-            tables.append(response_from(levels, relative, relative_error, what=f"region {number} of the panel").table)
+            check_rising(levels.astype(np.float64), relative, relative_error, f"region {number} of the panel")
         except BadInput as problem:
             bench.refuse(str(problem), lambda: _ladder_figure(ladder))
         there = np.interp(levels, np.arange(256), response.table)
+        # The curve is that of the whole mask; only what a region is off by is interpolated between its few levels.
+        beside = np.interp(np.arange(256), levels, relative - there)
+        tables.append(np.maximum.accumulate(np.clip(response.table + beside, 0.0, 1.0)))
         off = np.abs(relative - there)
         at = int(np.argmax(off))
         if off[at] > worst[0]:

@@ -103,6 +103,15 @@ class PointSpread(Kind):
             return _by_scenes(bench, self, mask)
         return _by_points(bench, self, mask)
 
+    def method(self) -> dict[str, Any]:
+        """See `Kind.method`. A mask is told by its content: a changed file is another mask."""
+        told = super().method()
+        if self.mask is not None:
+            from sim.designs.mask_file import mask_file_hash
+
+            told["mask_sha256"] = mask_file_hash(self.mask)
+        return told
+
     def draw(self, calibration: Calibration) -> Figure:
         """See `Kind.draw`."""
         from protocols.calibrate.psf_page import psf_page
@@ -170,9 +179,7 @@ def _by_points(bench: Bench, kind: PointSpread, mask: Array) -> Found:
     warnings = []
     if len(places) > 1 and min(each.correlation for each in alike) < LEAST_CORRELATION:
         worst = min(each.correlation for each in alike)
-        warnings.append(
-            f"the PSF changes over the field (correlation down to {worst:.2f}); one PSF does not stand for all"
-        )
+        warnings.append(f"the PSF changes over the field (correlation down to {worst:.2f}): one is not enough")
     if kind.depth is not None:
         table = _over_depth(bench, kind.depth, lambda depth: psf((0, 0), depth=[depth]), half)
         arrays["depth"] = (
@@ -317,7 +324,7 @@ def _half_window(bench: Bench, mask: Array, kind: PointSpread, pitch_px: float) 
     room = int(min(bench.frame_shape) / 2 - np.ceil(pitch_px * kind.field_step_px if kind.field_points > 1 else 0))
     if room < 5:
         raise BadInput(
-            f"field_step_px is {kind.field_step_px}; the frame has {min(bench.frame_shape)} pixels: take a smaller step",
+            f"field_step_px is {kind.field_step_px}; the frame has {min(bench.frame_shape)} pixels: step less",
             at=("field_step_px",),
         )
     return min(wanted, room)

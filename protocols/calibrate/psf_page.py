@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 NAMES = (
     ("field_correlation", "least correlation"),
-    ("field_shift_px", "farthest off its place"),
+    ("field_shift_px", "off its place"),
     ("field_sharpness", "sharpness"),
     ("field_light", "light"),
-    ("depth_correlation", "least correlation in depth"),
-    ("prediction_error", "error of predicted frames"),
+    ("depth_correlation", "correlation in depth"),
+    ("prediction_error", "prediction error"),
 )
 
 
@@ -63,5 +63,7 @@ def _field(axes: Axes, table: np.ndarray, names: list[str]) -> None:
     axes.plot(at, table[:, 6], "^", mfc="none", color="#66707c", label="light")
     axes.set_xticks(at, names, rotation=30, fontsize=6.5)
     axes.set(xlabel="scene pixels from the middle", ylabel="against the middle")
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, 0.97), max(high, 1.03))
     axes.set_title("Over the field")
     axes.legend()

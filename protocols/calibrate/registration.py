@@ -100,7 +100,7 @@ class Registration(Kind):
             source_pitch_px=bench.rig.spec.twin.scene_px,
             plane=plane_of(bench.rig.spec.twin, bench.cells),
         )
-        return _found(bench, shots, dots, _with_floor(geometry))
+        return _found(bench, shots, dots, with_floor(geometry, float(shots.half_mask_px.min())))
 
     def draw(self, calibration: Calibration) -> Figure:
         """See `Kind.draw`."""
@@ -118,6 +118,7 @@ class _AllDots:
     light: Array
     sigma_px: float
     sigma_error: float
+    shot: Array
     lost: int
     last: Dots
 
@@ -200,7 +201,7 @@ class _Shots:
         corners = [(-step, -step), (-step, step), (step, -step), (step, step)] if step else []
         shots = [((0, 0), 0), ((0, 0), 1), ((0, 0), 2)]
         shots += [(corner, 3 + 2 * number + more) for number, corner in enumerate(corners) for more in (0, 1)]
-        nominal, source, seen, error, light = [], [], [], [], []
+        nominal, source, seen, error, light, shot = [], [], [], [], [], []
         lost, sigma_error = 0, np.inf
         dots: Dots | None = None
         for place, number in shots:
@@ -220,9 +221,11 @@ class _Shots:
             seen.append(dots.place[good])
             error.append(dots.error[good] * np.sqrt(np.maximum(1.0, dots.chi2[good]))[:, None])
             light.append(dots.light[good])
+            shot.append(np.full(int(good.sum()), float(len(shot))))
         assert dots is not None
-        joined = [np.concatenate(parts) for parts in (nominal, source, seen, error, light)]
-        return _AllDots(*joined, self.spot.sigma_px, sigma_error, lost, dots)
+        joined = [np.concatenate(parts) for parts in (nominal, source, seen, error, light, shot)]
+        *dotwise, shots_of = joined
+        return _AllDots(*dotwise, self.spot.sigma_px, sigma_error, shots_of, lost, dots)
 
 
 def plane_of(twin: Any, cells: tuple[int, int]) -> Plane:
@@ -366,11 +369,9 @@ def _found(bench: Bench, shots: _Shots, dots: _AllDots, geometry: Geometry) -> F
         )
     warnings += [f"the dots ask for {name}; the twin must know it too" for name in geometry.kept]
     table = np.column_stack(
-        [dots.nominal, dots.source, dots.seen, dots.error, geometry.residual, geometry.used, dots.light]
+        [dots.nominal, dots.source, dots.seen, dots.error, geometry.residual, geometry.used, dots.light, dots.shot]
     )
-    columns = (
-        "nominal row, column; source row, column (scene px); seen row, column; their errors; residual; used; light"
-    )
+    columns = "nominal, source (scene px), seen, its error, residual: row, column each; then used, light, shot"
     return Found(
         values=values,
         arrays={
@@ -389,9 +390,9 @@ def _found(bench: Bench, shots: _Shots, dots: _AllDots, geometry: Geometry) -> F
     )
 
 
-def _with_floor(geometry: Geometry) -> Geometry:
-    """The geometry with SHAPE_FLOOR_PX in its covariance."""
-    turn = SHAPE_FLOOR_PX / (geometry.plane.radius_px / np.sqrt(2))
+def with_floor(geometry: Geometry, half_px: float) -> Geometry:
+    """The geometry with SHAPE_FLOOR_PX in its covariance, for dots that reach `half_px` from the middle."""
+    turn = SHAPE_FLOOR_PX / half_px
     floor = np.diag(np.array([SHAPE_FLOOR_PX / 2, SHAPE_FLOOR_PX / 2, turn, turn, 0, 0, 0, 0]) ** 2)
     return replace(geometry, covariance=geometry.covariance + floor)
 

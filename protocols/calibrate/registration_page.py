@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NOMINAL, SOURCE, SEEN, ERROR, RESIDUAL = slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8), slice(8, 10)
-USED, LIGHT = 10, 11
+USED, LIGHT, SHOT = 10, 11, 12
 """Columns of the array `dots`."""
 
 
@@ -27,11 +27,9 @@ def registration_page(calibration: Calibration) -> Figure:
     if "dots" in raw and "closed" in raw:
         picture = raw["dots"][0].astype(float) - raw["closed"][0]
         show_map(frame, picture, "One frame less the closed mask", "DN", sigmas=8.0)
-        first = used & (dots[:, SOURCE] == dots[0, SOURCE]).all(axis=1)
-        at = dots[first][:, SEEN] + (np.array(picture.shape) - 1) / 2
-        inside = (np.abs(dots[first][:, NOMINAL] - dots[0, NOMINAL]) % 1 < 1).all(axis=1)
-        frame.plot(at[inside, 1], at[inside, 0], "+", color=CONCLUDED, ms=5, label="all dots of this source")
-        frame.legend(loc="lower right", fontsize=6.5, labelcolor="white")
+        at = dots[used & (dots[:, SHOT] == 0)][:, SEEN] + (np.array(picture.shape) - 1) / 2
+        frame.plot(at[:, 1], at[:, 0], "+", color=CONCLUDED, ms=6)
+        frame.set_title("First frame less the closed mask, and its dots")
     rms = calibration.value("residual_px")
     at, left = dots[used][:, NOMINAL], dots[used][:, RESIDUAL]
     arrows.quiver(

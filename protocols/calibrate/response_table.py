@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,14 @@ def read_table(path: Path) -> tuple[Array, Array, Array | None]:
     return columns[0], columns[1], columns[2] if len(columns) == 3 else None
 
 
+def file_hash(path: Path) -> str:
+    """sha256 of the content in hex. Raises BadInput when there is no such file."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BadInput(f"table '{path}' cannot be read: {error}; give a file with two or three columns") from None
+
+
 def _checked(
     levels: npt.ArrayLike, values: npt.ArrayLike, error: npt.ArrayLike | None, full_level: float, what: str
 ) -> tuple[Array, Array, Array]:
@@ -177,7 +186,7 @@ def _gamma_of(
     """gamma, its error and the largest misfit of floor + (1 - floor) share^gamma."""
     from scipy.optimize import least_squares
 
-    scale = np.maximum(error, 1e-3)
+    scale = np.maximum(error, 3e-4)
 
     def curve(values: Any, at: Array) -> Array:
         return np.asarray(values[1] + (1 - values[1]) * at ** values[0])

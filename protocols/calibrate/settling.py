@@ -113,17 +113,22 @@ def settled_of(steps: Sequence[Step], noise: float, late_s: float) -> Settled | 
     late = delay > late_s
     at_rest, at_rest_error = (float(missing[late].mean()), noise / late.sum() ** 0.5) if late.any() else (0.0, noise)
     missing -= at_rest
-    seen = ~late & (missing < TAIL_SHARE) & (missing > max(4 * noise, SETTLED / 10))
-    if seen.sum() < LEAST_TAIL or np.ptp(delay[seen]) == 0:
-        return None
-    t, log = delay[seen], np.log(missing[seen])
-    weight = (missing[seen] / max(noise, 1e-6)) ** 2
-    weight = weight / (1 + weight * FROM_STEP_TO_STEP**2)  # no frame knows its place better than steps repeat
-    design = np.stack([np.ones_like(t), t], axis=1)
-    normal = design.T @ (design * weight[:, None])
-    line = np.linalg.solve(normal, design.T @ (weight * log))
-    if line[1] >= 0:
-        return None
+    least = max(4 * noise, SETTLED / 10)
+    seen = ~late & (missing < TAIL_SHARE) & (missing > least)
+    for _ in range(3):
+        if seen.sum() < LEAST_TAIL or np.ptp(delay[seen]) == 0 or (missing[seen] <= 0).any():
+            return None
+        t, log = delay[seen], np.log(missing[seen])
+        weight = (missing[seen] / max(noise, 1e-6)) ** 2
+        weight = weight / (1 + weight * FROM_STEP_TO_STEP**2)  # no frame knows its place better than steps repeat
+        design = np.stack([np.ones_like(t), t], axis=1)
+        normal = design.T @ (design * weight[:, None])
+        line = np.linalg.solve(normal, design.T @ (weight * log))
+        if line[1] >= 0:
+            return None
+        # By the line from here on: chosen by what they show, dim frames would count only when noise lifts them.
+        expected = np.exp(line[0] + line[1] * delay)
+        seen = ~late & (expected < TAIL_SHARE) & (expected > least) & (missing > 0)
     scatter = float((weight * (log - design @ line) ** 2).sum()) / max(1, len(t) - 2)
     time_s = float((np.log(SETTLED) - line[0]) / line[1])
     slopes = np.array([1.0, time_s]) / line[1]

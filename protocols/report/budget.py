@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from protocols.report.optics import Pairs, file_name
-from protocols.report.page import Block, Picture, Table, Text
+from protocols.report.page import Block, Fold, Picture, Table, Text
 from protocols.report.tables import Evidence, Made, ms, share
+
+if TYPE_CHECKING:
+    from protocols.report.budget_figure import Bars
 
 
 def budget_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
@@ -31,7 +34,13 @@ def _of_design(own: Sequence[Made], several: bool) -> list[Block]:
     if len(budgets) > 1:
         blocks.append(Text(_other_seeds(own[1:], budgets[1:])))
     blocks += [Text(f"Careful: {text}.", "careful") for text in budget["careful"]]
-    return [*blocks, _table(budget, name), _picture(budget, f"budget-{file_name(first.instance.key)}")]
+    changed = "\n".join(f"{term['title']:<28} {term['text']}" for term in _by_size(budget))
+    return [
+        *blocks,
+        _table(budget, name),
+        _picture(budget, f"budget-{file_name(first.instance.key)}"),
+        Fold(f"What each error is, nominal → fitted ({name})", changed),
+    ]
 
 
 def _summary(budget: dict[str, Any], name: str) -> str:
@@ -71,7 +80,6 @@ def _table(budget: dict[str, Any], name: str) -> Table:
         rows.append(
             [
                 term["title"],
-                term["text"],
                 f"{alone['in_noise']:.1f}",
                 f"{_whole(alone['explained_shape'])}",
                 _change(alone["change"]),
@@ -82,11 +90,10 @@ def _table(budget: dict[str, Any], name: str) -> Table:
         )
     for title, end in (("none of them", "nominal"), ("all of them", "fitted")):
         change = _change(budget[end]["change"]) if end == "fitted" else "–"
-        rows.append([title, f"the {end} twin", f"{budget[end]['in_noise']:.1f}", "", change, "", "", ""])
+        rows.append([f"{title} (the {end} twin)", f"{budget[end]['in_noise']:.1f}", "", change, "", "", ""])
     return Table(
         [
             "error",
-            "nominal → fitted",
             "with it alone: RMS (noise)",
             "shape explained",
             "accuracy (points)",
@@ -99,15 +106,27 @@ def _table(budget: dict[str, Any], name: str) -> Table:
         f"predicted without noise against captured frames, exposed for {ms(budget['exposure_s']['simulated'])} in "
         f"simulation and {ms(budget['exposure_s']['captured'])} on the rig. RMS: over all pixels, in units of the "
         f"noise of the captured frames ({budget['noise_rms_dn']:.0f} DN), which is in it. Shape: the mean square that "
-        "is left after one gain and one offset for all frames, as a share of what the fitted twin explains of it. "
-        "Accuracy: change against the nominal, or the fitted, twin, of the classifier as it was trained, on frames "
-        "with noise, paired 95 % interval over scenes. Errors hide one another: an error that alone makes things worse "
-        "(negative) may be needed beside the others.",
+        "is left after one gain and one offset bring all predicted frames nearest to the captured ones, as a share of "
+        "what the fitted twin explains of it. Accuracy: change against the nominal, or the fitted, twin, of the "
+        "classifier as it was trained, on frames with noise, paired 95 % interval over scenes. Errors hide one "
+        "another: one that alone makes things worse (negative) may be needed beside the others.",
     )
 
 
 def _picture(budget: dict[str, Any], name: str) -> Picture:
-    from protocols.report.budget_figure import Bars, budget_figure
+    from protocols.report.budget_figure import budget_figure
+
+    return Picture(
+        name,
+        budget_figure([term["title"] for term in _by_size(budget)], panels_of(budget)),
+        "Bars begin at the nominal twin (blue line) and at the fitted twin (orange line). An error that explains much "
+        "has a blue bar that reaches towards the orange line, and an orange bar that reaches back.",
+    )
+
+
+def panels_of(budget: dict[str, Any]) -> list[Bars]:
+    """What the figure shows: two differences in units of the noise, and the accuracy."""
+    from protocols.report.budget_figure import Bars
 
     terms, floor = _by_size(budget), budget["noise_rms_dn"]
 
@@ -116,17 +135,11 @@ def _picture(budget: dict[str, Any], name: str) -> Picture:
         nominal, fitted = (scale * budget[end][key] for end in ("nominal", "fitted"))
         return Bars(label, nominal, fitted, alone, without, marks)
 
-    panels = [
+    return [
         bars("RMS difference (noise floors)", "rms_dn", 1 / floor, {"noise floor": 1.0}),
         bars("after gain and offset (noise floors)", "shape_rms_dn", 1 / floor, {"noise floor": 1.0}),
         bars("accuracy (%)", "accuracy", 100.0, {"captured": 100 * budget["captured"]["accuracy"]}),
     ]
-    return Picture(
-        name,
-        budget_figure([term["title"] for term in terms], panels),
-        "Bars begin at the nominal twin (blue line) and at the fitted twin (orange line). An error that explains much "
-        "has a blue bar that reaches towards the orange line, and an orange bar that reaches back.",
-    )
 
 
 def _by_size(budget: dict[str, Any]) -> list[dict[str, Any]]:

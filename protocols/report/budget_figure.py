@@ -28,8 +28,7 @@ class Bars:
     """Other values that are drawn as lines, by name."""
 
 
-@styled
-def budget_figure(titles: Sequence[str], panels: Sequence[Bars]) -> Figure:
+def draw_budget(titles: Sequence[str], panels: Sequence[Bars]) -> Figure:
     """One row per error, one panel per quantity: from the nominal twin with it, and from the fitted twin without it."""
     figure = new_figure(PAGE_IN, 0.27 * len(titles) + 1.0)
     grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
@@ -64,3 +63,7 @@ def budget_figure(titles: Sequence[str], panels: Sequence[Bars]) -> Figure:
     grid[0].invert_yaxis()
     figure.legend(handles.values(), handles, loc="outside upper left", ncols=len(handles), columnspacing=1.2)
     return figure
+
+
+budget_figure = styled(draw_budget)
+"""`draw_budget` as files."""

@@ -14,6 +14,7 @@ from protocols.report.budget import budget_section
 from protocols.report.calibration import calibration_section
 from protocols.report.comparison import accuracy_section
 from protocols.report.exported import exported_section
+from protocols.report.learning import learning_curve_section, loop_blocks
 from protocols.report.optics import Pairs, camera_section, gap_section, live_section, scenes_section
 from protocols.report.page import Block, Fold, Picture, Table, Text, short_name
 from protocols.report.tables import Evidence, Made
@@ -60,7 +61,7 @@ def _training(evidence: Evidence, pairs: Pairs) -> list[Block]:
                     )
                 )
     if not curves:
-        return []
+        return loop_blocks(evidence)
     return [
         Picture(
             "training",
@@ -69,7 +70,8 @@ def _training(evidence: Evidence, pairs: Pairs) -> list[Block]:
             + ("; one line per seed" if len(evidence.summary["seeds"]) > 1 else "")
             + ". The aperture ratio is recorded for masks that learn. The loss holds label smoothing and noise, so it "
             "does not reach 0.",
-        )
+        ),
+        *loop_blocks(evidence),
     ]
 
 
@@ -195,6 +197,7 @@ PARTS: tuple[Part, ...] = (
     ("twin", "Fitted twin", twin_section),
     ("budget", "Error budget", budget_section),
     ("training", "Training", _training),
+    ("learning-curve", "Learning curve", learning_curve_section),
     ("confusion", "Confusion", _confusion),
     ("timing", "Timing", _timing),
     ("provenance", "Provenance", _provenance),

@@ -1,4 +1,4 @@
-"""The section on fitted twins: how far off the twin of the rig file was, how far off the fitted one is, and its values."""
+"""The section on fitted twins: how far off rig file and fit are from frames that were not fitted, and the values."""
 
 from __future__ import annotations
 

@@ -42,12 +42,11 @@ STARTS = tuple(
 )
 """Other starts, by label, in standard deviations of the prior."""
 
-ROUNDS = 2
-"""The weights of the first round stand on frames foretold by the coarse stage."""
+EVALUATIONS = 20
+"""Of all frames with their slopes, at most, in one search."""
 
-COARSE_EVALUATIONS, FINE_EVALUATIONS = 12, 20
-TOLERANCE = 1e-5
-"""Relative change of cost or of the numbers at which a search ends."""
+COARSE_TOLERANCE, TOLERANCES = 1e-2, (1e-4, 1e-5)
+"""Relative change of the cost at which the coarse search and each fine round end."""
 
 
 @dataclass(frozen=True)
@@ -99,16 +98,16 @@ def fit_twin(
     roads = roads or spec.roads
     parameters = prior.parameters
     numbers = np.array([(start or {}).get(p.label, p.start) for p in parameters])
-    problem = _Problem(Predictor(spec, roads, captures, parameters, prior.fixed), prior)
+    problem = _Problem(Predictor.of_rig(spec, roads, captures, parameters, prior.fixed), prior)
     coarse = np.array([p.name in COARSE_NAMES for p in parameters])
-    numbers = problem.search(numbers, _Smoothing(captures), coarse, COARSE_EVALUATIONS)
+    numbers = problem.search(numbers, _Smoothing(captures), coarse, COARSE_TOLERANCE)
     evaluations = problem.evaluations
     everything = np.ones(len(parameters), dtype=bool)
-    for _ in range(ROUNDS):
+    for tolerance in TOLERANCES:  # the weights of the first round stand on frames that the coarse stage foretells
         near = narrowed(prior, numbers)
-        problem = _Problem(Predictor(spec, roads, captures, near.parameters, prior.fixed), near)
+        problem = _Problem(Predictor.of_rig(spec, roads, captures, near.parameters, prior.fixed), near)
         whitening = whitening_of(problem.predictor, near, numbers)
-        numbers = problem.search(numbers, whitening, everything, FINE_EVALUATIONS)
+        numbers = problem.search(numbers, whitening, everything, tolerance)
         evaluations += problem.evaluations
     return _concluded(spec, roads, problem, prior, numbers, evaluations)
 
@@ -119,9 +118,7 @@ def fit_from_many(spec: RigSpec, captures: Captures, prior: Prior, *, roads: Roa
     for start in STARTS:
         if best.residual <= GOOD_RESIDUAL:
             break
-        there = {
-            p.label: p.mean + start[p.label] * p.sigma for p in prior.parameters if p.label in start
-        }
+        there = {p.label: p.mean + start[p.label] * p.sigma for p in prior.parameters if p.label in start}
         again = fit_twin(spec, captures, prior, roads=roads, start=there)
         best = again if again.residual < best.residual else best
     return best
@@ -182,7 +179,7 @@ class _Problem:
         self.evaluations = 0
         self._last: tuple[bytes, FloatArray, FloatArray] | None = None
 
-    def search(self, numbers: FloatArray, weigh: Any, free: npt.NDArray[np.bool_], evaluations: int) -> FloatArray:
+    def search(self, numbers: FloatArray, weigh: Any, free: npt.NDArray[np.bool_], tolerance: float) -> FloatArray:
         """The numbers at the least cost; those that are not `free` stay."""
         from scipy.optimize import least_squares
 
@@ -213,10 +210,10 @@ class _Problem:
             bounds=(low, high),
             method="trf",
             x_scale="jac",
-            ftol=TOLERANCE,
-            xtol=TOLERANCE,
+            ftol=tolerance,
+            xtol=1e-6,
             gtol=1e-8,
-            max_nfev=evaluations,
+            max_nfev=EVALUATIONS,
         )
         return full(found.x)
 

@@ -64,7 +64,9 @@ def _show_pair(axes: Axes, captured: Any, foretold: Any, deviation: Any) -> None
     both = np.concatenate([captured[which], gap, foretold[which]], axis=1)
     shown = axes.imshow(both, cmap="viridis", interpolation="nearest")
     axes.grid(visible=False)
-    axes.set(xlabel="column (px): captured | foretold", ylabel="row (px)", title=f"Worst held-out frame, number {which}")
+    axes.set(
+        xlabel="column (px): captured | foretold", ylabel="row (px)", title=f"Worst held-out frame, number {which}"
+    )
     figure: Any = axes.figure
     figure.colorbar(shown, ax=axes, label="DN", shrink=0.7)
 
@@ -74,7 +76,9 @@ def _show_deviation(axes: Axes, deviation: Any) -> None:
     limits = {"vmin": -DEVIATION_LIMIT, "vmax": DEVIATION_LIMIT}
     shown = axes.imshow(deviation[which], cmap="RdBu_r", interpolation="nearest", **limits)
     axes.grid(visible=False)
-    axes.set(xlabel="column (px)", ylabel="row (px)", title="Its error over the noise: structure is what the twin lacks")
+    axes.set(
+        xlabel="column (px)", ylabel="row (px)", title="Its error over the noise: structure is what the twin lacks"
+    )
     figure: Any = axes.figure
     figure.colorbar(shown, ax=axes, label="standard deviations", shrink=0.7)
 

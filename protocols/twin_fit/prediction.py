@@ -44,37 +44,44 @@ CENTRAL = frozenset({"shift_px", "rotation_rad", "scale"})
 
 
 class Predictor:
-    """Foretells the frames of `captures` for any numbers in place of `parameters`, in float64.
+    """Foretells the frames of `captures` by `twin`, for any numbers in place of `parameters`; it moves the twin.
 
-    fixed: further values and maps of the twin. The canvas has room for all that the limits of the parameters allow.
+    shown: (N, C, H, W) radiance of the scenes where it is known, else the monitor of the twin shows them.
     """
 
     def __init__(
-        self,
+        self, twin: Twin, captures: Captures, parameters: tuple[Parameter, ...], *, shown: Tensor | None = None
+    ) -> None:
+        self.twin, self.captures, self.parameters = twin, captures, parameters
+        like = twin.shift_px
+        self._scenes = shown if shown is not None else torch.from_numpy(captures.scenes)[:, None].to(like)
+        self._is_shown = shown is not None
+        self._masks = torch.from_numpy(captures.masks).to(like)
+        self._mask_of = torch.from_numpy(captures.mask_of).to(like.device)
+        self._exposure_s = torch.from_numpy(captures.exposure_s).to(like)
+        self._roi = (captures.frames.shape[1], captures.frames.shape[2])
+
+    @classmethod
+    def of_rig(
+        cls,
         spec: RigSpec,
         roads: Roads,
         captures: Captures,
         parameters: tuple[Parameter, ...],
         fixed: Mapping[str, Any],
-    ) -> None:
-        self.parameters, self.captures = parameters, captures
-        self.margin_px = margin_for(spec, roads, parameters, fixed, captures.masks.shape[1:])
+    ) -> Predictor:
+        """With the twin of `spec` in float64, these further values and maps, and room for the limits of all numbers."""
         start = as_twin_values(values_by_name(parameters, [p.mean for p in parameters]))
-        self.twin: Twin = twin_from(
-            spec, {**fixed, **start}, roads=roads, dtype=torch.float64, margin_px=self.margin_px
-        )
-        self._scenes = torch.from_numpy(captures.scenes)[:, None].double()
-        self._masks = torch.from_numpy(captures.masks).double()
-        self._mask_of = torch.from_numpy(captures.mask_of)
-        self._exposure_s = torch.from_numpy(captures.exposure_s).double()
-        self._roi = (captures.frames.shape[1], captures.frames.shape[2])
+        margin_px = margin_for(spec, roads, parameters, fixed, captures.masks.shape[1:])
+        twin = twin_from(spec, {**fixed, **start}, roads=roads, dtype=torch.float64, margin_px=margin_px)
+        return cls(twin, captures, parameters)
 
     def frames(self, numbers: np.ndarray) -> np.ndarray:
         """(N, h, w) DN, not rounded."""
         with torch.no_grad():
             self._put(numbers)
             light = self._light(self._shown(), self._kernels())
-            return self._dn(self.twin.photons_per_s * light)[:, 0].numpy()
+            return self._dn(self.twin.photons_per_s * light)[:, 0].double().cpu().numpy()
 
     def frames_and_slopes(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(N, h, w) DN, and (P, N, h, w) their slopes in each number."""
@@ -92,13 +99,13 @@ class Predictor:
                 per_photon * rate_slopes[place] if place in rate_slopes else self._pixel_slope(parameter, rate, numbers)
                 for place, parameter in enumerate(self.parameters)
             ]
-            found = torch.stack(slopes)[:, :, 0].numpy()
-        return dn.detach()[:, 0].numpy(), found
+            found = torch.stack(slopes)[:, :, 0].double().cpu().numpy()
+        return dn.detach()[:, 0].double().cpu().numpy(), found
 
     # Parts of the way of the light
 
     def _shown(self) -> Tensor:
-        return self.twin.through_monitor(self._scenes)
+        return self._scenes if self._is_shown else self.twin.through_monitor(self._scenes)
 
     def _kernels(self) -> Tensor:
         """(M, C, h, w) PSFs."""
@@ -107,9 +114,7 @@ class Predictor:
 
     def _light(self, shown: Tensor, kernels: Tensor) -> Tensor:
         """(N, C, h, w) light of every capture; kernels (M, C, h, w)."""
-        return self._by_mask(
-            kernels, lambda places, kernel: self.twin.light(shown[places], kernel, roi=self._roi)
-        )
+        return self._by_mask(kernels, lambda places, kernel: self.twin.light(shown[places], kernel, roi=self._roi))
 
     def _by_mask(self, kernels: Tensor, made: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """(N, K, h, w): what `made` returns for the captures of each mask and its kernel (1, C, h, w)."""
@@ -130,9 +135,7 @@ class Predictor:
 
     # Slopes
 
-    def _rate_slopes(
-        self, numbers: np.ndarray, shown: Tensor, kernels: Tensor, light: Tensor
-    ) -> dict[int, Tensor]:
+    def _rate_slopes(self, numbers: np.ndarray, shown: Tensor, kernels: Tensor, light: Tensor) -> dict[int, Tensor]:
         scaled: dict[int, Tensor] = {}
         of_psf = {
             place: self._difference(place, numbers, kernels, self._kernels)
@@ -214,8 +217,14 @@ class Predictor:
             self._put(numbers)
 
     def _put(self, numbers: np.ndarray) -> None:
-        for name, value in as_twin_values(values_by_name(self.parameters, numbers)).items():
-            owner = self.twin if hasattr(self.twin, name) else self.twin.sensor
+        put_values(self.twin, self.parameters, numbers)
+
+
+def put_values(twin: Twin, parameters: tuple[Parameter, ...], numbers: np.ndarray) -> None:
+    """Set the values of `twin` in place."""
+    with torch.no_grad():
+        for name, value in as_twin_values(values_by_name(parameters, numbers)).items():
+            owner = twin if hasattr(twin, name) else twin.sensor
             getattr(owner, name).copy_(torch.as_tensor(value, dtype=torch.float64))
 
 

@@ -225,9 +225,7 @@ def _use_registration(found: Calibration, parameters: dict[str, list[Parameter]]
     _narrow(parameters, found, names)
 
 
-def _narrow(
-    parameters: dict[str, list[Parameter]], found: Calibration, names: Mapping[str, tuple[str, float]]
-) -> None:
+def _narrow(parameters: dict[str, list[Parameter]], found: Calibration, names: Mapping[str, tuple[str, float]]) -> None:
     """Take value and error of a calibration as the prior. names: value of the twin → name there, widening."""
     for name, (there, widening) in names.items():
         told = found.record.values.get(there)

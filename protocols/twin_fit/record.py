@@ -64,7 +64,9 @@ def told_fit(
     labels, covariance = twin_covariance(fit)
     values = fitted_values(fit, labels, np.sqrt(np.diag(covariance)))
     values |= {
-        "error_before": Value(value=held_out.before, error=None, unit="1", text="Held-out error of the rig file's twin"),
+        "error_before": Value(
+            value=held_out.before, error=None, unit="1", text="Held-out error of the rig file's twin"
+        ),
         "error_after": Value(value=held_out.after, error=None, unit="1", text="Held-out error over the noise, fitted"),
         "noise_floor_dn": Value(value=held_out.floor_dn, error=None, unit="DN", text="Noise of the held-out frames"),
     }
@@ -76,9 +78,7 @@ def told_fit(
             **settings,
             "parameters": labels,
             "margin_px": fit.margin_px,
-            "priors": {
-                p.label: {"mean": p.mean, "sigma": p.sigma, "source": p.source} for p in fit.prior.parameters
-            },
+            "priors": {p.label: {"mean": p.mean, "sigma": p.sigma, "source": p.source} for p in fit.prior.parameters},
             "measured": dict(fit.prior.measured),
         },
         rig=spec.name,

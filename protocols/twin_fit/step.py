@@ -133,7 +133,5 @@ class FitTwin(Step):
 
 
 def _metrics(twin: Calibration) -> dict[str, Any]:
-    single = {
-        name: value.value for name, value in twin.record.values.items() if not isinstance(value.value, tuple)
-    }
+    single = {name: value.value for name, value in twin.record.values.items() if not isinstance(value.value, tuple)}
     return {"exposures": twin.record.exposures, "seconds": twin.record.seconds, **single}

@@ -46,7 +46,10 @@ class Taker:
         self._black_dn = float(
             bench.frames("black", bench.black(), bench.closed_mask(), bench.exposure_limits_s[0], keep=False).mean()
         )
-        values = {**prior.fixed, **as_twin_values(values_by_name(prior.parameters, [p.start for p in prior.parameters]))}
+        values = {
+            **prior.fixed,
+            **as_twin_values(values_by_name(prior.parameters, [p.start for p in prior.parameters])),
+        }
         values.pop("dark_map_dn", None)
         values["dark_offset"] = 0.0
         self._twin = twin_from(bench.rig.spec, values, roads=bench.rig.roads, dtype=torch.float64)

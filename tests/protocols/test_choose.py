@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,12 @@ import pytest
 from labctl.calibration.record import ArrayNote, Calibration, CalibrationRecord, Value
 from labctl.calibration.validity import bench_hash
 from labctl.errors import RunFailed
+from labctl.frames.store import FrameStore
 from labctl.rig_file import RigSpec, load_rig
-from protocols.choose import disagreement, drawn_twins, posterior_of
+from labctl.steps import StepResult
+from protocols.choose import disagreement, drawn_ranks, drawn_twins, posterior_of
+from protocols.data import Digits
+from tests.protocols.chain import CAPTURE, TRAIN, Chain
 
 RIGS = Path(__file__).parents[2] / "configs" / "rigs"
 
@@ -73,3 +78,50 @@ def test_a_twin_without_a_covariance_is_refused_with_what_to_do(spec: RigSpec) -
     calibration = fitted(spec, {"blur_px": 0.3}, np.zeros((2, 2)), ["blur_px"])
     with pytest.raises(RunFailed, match=r"names 1 parameters, its covariance is \(2, 2\); fit it anew"):
         posterior_of(calibration)
+
+
+def test_a_sharp_choice_takes_the_highest_scores_and_a_flat_one_draws_at_random() -> None:
+    scores = np.linspace(0.01, 1, 200)
+    sharp, proportional, flat = (
+        np.argsort(-drawn_ranks(scores, sharpness, seed=3))[:40] for sharpness in (100.0, 1.0, 0.0)
+    )
+    assert scores[sharp].mean() > 0.88
+    assert scores[flat].mean() == pytest.approx(0.5, abs=0.12)
+    assert scores[flat].mean() < scores[proportional].mean() < scores[sharp].mean()
+
+
+def test_scenes_are_ranked_captured_in_that_order_and_learned_from_with_the_twin_fitted_on(tmp_path: Path) -> None:
+    """From choice to fine-tuning on a bench whose shadow stands elsewhere, which the twin was told roughly."""
+    bench = ("rig.world.shift_px=[1.5, -1.0]", "rig.world.seed=4")
+    chain = Chain(tmp_path, overrides=bench)
+    chain.steps = {"train": TRAIN, "fit": {"type": "fit_twin"}}
+    path = tmp_path / "twin.npz"
+    spec = load_rig(RIGS / "as-built.yaml", overrides=[one.removeprefix("rig.") for one in bench])
+    values = {"shift_px": (1.3, -1.1), "rotation_rad": 0.0}
+    labels = ["shift_px[0]", "shift_px[1]"]
+    fitted(spec, values, 0.05 * np.eye(2), labels).save(path)
+    chain.results["fit"], chain.outputs["${steps.fit.twin}"] = StepResult({"twin": path}), path
+    model, twin = "${steps.train.model}", "${steps.fit.twin}"
+    chosen = chain.run(chosen={"type": "choose", "model": model, "twin": twin, "draws": 1}).outputs["samples"]
+    ranked = np.load(chosen)
+    data = Digits().load((63, 63))
+    train = data.part(0)
+    assert sorted(ranked) == sorted(data.sample_ids[train])
+    classes = data.labels[[int(np.flatnonzero(data.sample_ids == sample)[0]) for sample in ranked[:30]]]
+    assert list(np.bincount(classes, minlength=10)) == [3] * 10
+
+    capture = {**CAPTURE, "train": 20, "val": 0, "test": 1, "samples": "${steps.chosen.samples}"}
+    frames = FrameStore.open(chain.run(capture=capture).outputs["frames"])
+    captured = frames.column("sample_id")[frames.select(split="train")]
+    assert sorted(captured) == sorted(ranked[:20])
+
+    tune = {"type": "finetune", "model": model, "frames": "${steps.capture.frames}", "epochs": 1, "batch": 256}
+    chain.run(tune={**tune, "learns": "twin", "twin": twin})
+    said = next(text for text in chain.said if "refitted" in text)
+    first, last = (float(number) for number in re.findall(r"by (\d+\.\d+)", said))
+    assert last < first
+
+    again = {"type": "choose", "model": model, "twin": twin, "draws": 1, "frames": "${steps.capture.frames}"}
+    left = np.load(chain.run(again=again).outputs["samples"])
+    assert not set(left) & set(captured)
+    assert len(left) == len(ranked) - 20

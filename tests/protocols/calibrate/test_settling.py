@@ -1,0 +1,69 @@
+"""Settling as a calibration: the number, its error, and that the rig uses what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labctl.errors import RunFailed
+from labctl.step_response import SETTLED, Step
+from labctl.timing import load_timing
+from protocols.calibrate.settling import Settling, settled_of
+from tests.protocols.calibrate.one_bench import calibration_bench
+
+QUICK = {"settling": Settling(steps=4, longest_s=0.12)}
+
+
+def tail(settled_s: float, response_s: float, noise: float, seed: int, gamma: float = 2.2) -> list[Step]:
+    """Steps of light that goes as level^gamma and is settled at `settled_s`."""
+    rng, steps = np.random.default_rng(seed), []
+    latency_s = settled_s + response_s * np.log(1 - (1 - SETTLED) ** (1 / gamma))
+    for _ in range(12):
+        delay = np.sort(rng.uniform(0, 6 * settled_s, 80))
+        level = 1 - np.exp(-np.maximum(0, delay - latency_s) / response_s)
+        steps.append(Step(True, delay, level**gamma + noise * rng.standard_normal(80)))
+    return steps
+
+
+def test_the_tail_of_a_step_tells_when_it_has_settled() -> None:
+    pulls = []
+    for seed in range(20):
+        true_s = 0.010 + 0.001 * seed
+        found = settled_of(tail(true_s, 0.0025, 4e-4, seed), 4e-4, 2 * true_s)
+        assert found is not None
+        assert abs(found.time_s - true_s) < 3e-4
+        pulls.append((found.time_s - true_s) / found.error_s)
+    assert np.mean(np.abs(pulls) < 1) > 0.5
+    assert np.mean(np.abs(pulls) < 2) > 0.85
+
+
+def test_a_display_faster_than_the_camera_has_no_tail() -> None:
+    steps = [Step(True, np.linspace(0, 0.1, 50), np.ones(50))]
+    assert settled_of(steps, 1e-3, 0.05) is None
+
+
+@pytest.mark.parametrize("response_s", [0.002, 0.004])
+def test_settling_is_found_within_a_millisecond_and_kept_for_the_rig(tmp_path: Path, response_s: float) -> None:
+    changes = {"world__panel_response_s": response_s, "world__panel_gamma": 2.2, "world__contrast": 1e5}
+    with calibration_bench(tmp_path, settings=QUICK, **changes) as here:
+        found = here.measure("settling")
+    true_s = -response_s * np.log(1 - (1 - SETTLED) ** (1 / 2.2))
+    assert found.value("settle_mask_s") == pytest.approx(true_s, abs=1e-3)
+    assert found.error("settle_mask_s") < 1e-3
+    assert found.value("wait_mask_s") >= found.value("settle_mask_s") + 0.004
+    assert found.value("settle_scene_s") < 1e-3
+    kept = load_timing("as-built")
+    assert kept is not None
+    assert kept.displays["mask"].settle_s == found.value("wait_mask_s")
+    Settling().draw(found).savefig(tmp_path / "page.png")
+
+
+def test_a_display_that_does_not_settle_is_refused(tmp_path: Path) -> None:
+    slow = {"settling": Settling(steps=2, longest_s=0.02)}
+    with (
+        calibration_bench(tmp_path, settings=slow, world__panel_response_s=0.05) as here,
+        pytest.raises(RunFailed, match="calibration `settling`: .*not settled"),
+    ):
+        here.measure("settling")
