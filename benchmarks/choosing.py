@@ -18,7 +18,13 @@ import yaml
 
 import labctl
 
-SHARPNESS = {"random": 0.0, "drawn": 1.0, "greedy": 100.0}
+CHOICES: dict[str, dict[str, float]] = {
+    "random": {},
+    "as shipped": {},
+    "drawn": {"random_share": 0.0},
+    "greedy": {"random_share": 0.0, "sharpness": 100.0},
+}
+"""Settings of `choose`; `random` does without."""
 
 
 def main() -> None:
@@ -55,12 +61,13 @@ def protocol(options: argparse.Namespace) -> dict[str, Any]:
             "witness": "none",
         },
     }  # fmt: skip
-    for name, sharpness in SHARPNESS.items():
+    for name, settings in CHOICES.items():
+        step = name.replace(" ", "_")
         if name != "random":
-            ranked = {"type": "choose", "model": model, "twin": "${steps.fit.twin}", "sharpness": sharpness}
-            steps[f"choose_{name}"] = ranked
-        samples = {} if name == "random" else {"samples": f"${{steps.choose_{name}.samples}}"}
-        steps[name] = {**curve, **samples}
+            ranked = {"type": "choose", "model": model, "twin": "${steps.fit.twin}", **settings}
+            steps[f"choose_{step}"] = ranked
+        samples = {} if name == "random" else {"samples": f"${{steps.choose_{step}.samples}}"}
+        steps[step] = {**curve, **samples}
     return {
         "version": 1, "name": "choosing", "scene_px": [63, 63], "mask_cells": [32, 32], "data": {"type": "digits"},
         "designs": {"learned": {"type": "learned"}}, "steps": steps,
@@ -73,7 +80,8 @@ def one_rig(path: Path, options: argparse.Namespace, seed: int) -> dict[str, Any
     if not kept.exists():
         out = options.out / f"run{seed}"
         labctl.run_protocol(path, rig="as-built", set={"rig.world.seed": seed}, out=out)
-        found = {name: json.loads(next(out.glob(f"artifacts/{name}/**/curve.json")).read_text()) for name in SHARPNESS}
+        curves = {name: next(out.glob(f"artifacts/{name.replace(' ', '_')}/**/curve.json")) for name in CHOICES}
+        found = {name: json.loads(curve.read_text()) for name, curve in curves.items()}
         kept.write_text(json.dumps(found))
     return dict(json.loads(kept.read_text()))
 
@@ -90,7 +98,7 @@ def table(rows: list[dict[str, Any]], counts: list[int]) -> str:
         "|---|---|---|---|",
     ]
     for place, count in enumerate(counts):
-        found = {name: np.array([row[name]["points"][place]["accuracy"] for row in rows]) for name in SHARPNESS}
+        found = {name: np.array([row[name]["points"][place]["accuracy"] for row in rows]) for name in CHOICES}
         for name, accuracy in found.items():
             difference = accuracy - found["random"]
             reach = t.ppf(0.975, max(1, len(rows) - 1)) * difference.std(ddof=min(1, len(rows) - 1)) / len(rows) ** 0.5

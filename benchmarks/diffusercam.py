@@ -10,7 +10,7 @@ https://github.com/Waller-Lab/LenslessLearning (BSD 3-Clause) and give its folde
 `psf_estimated.npz` beside it is shown for orientation only: it saw all six. LABCTL_DATA may name the folder above.
 
 Settings are chosen by leaving one out again among the five: the fit without {i, j} judges settings for the test on i by
-its error on j. That is done on pictures binned 3x3, the final fit on `--bin`. Nothing is aligned, and no gain is fitted
+its error on j. That is done on pictures binned 5x5, the final fit on `--bin`. Nothing is aligned, and no gain is fitted
 to predictions or reconstructions, but where a column says so; the mean and the t interval are over six folds, which
 share training pairs. The kinds of terms that the free form may have were found while looking at these six pairs.
 """
@@ -21,12 +21,14 @@ import argparse
 import json
 import os
 import time
-from dataclasses import asdict
-from functools import cache
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
 from scipy.stats import t as student
@@ -43,8 +45,10 @@ from protocols.twin_fit.free_form import (
     ridge_twin,
 )
 
+Array = npt.NDArray[Any]
+
 DATA_SET = "lensless_diffusercam_mirflickr"
-CHOICE_BIN = 3
+CHOICE_BIN = 5
 RIDGES = (0.1, 1.0, 10.0, 100.0)
 FREE_FORMS = (
     *(FreeForm(field_order=order, curved=curved) for order in (0, 2, 4) for curved in (False, True)),
@@ -52,9 +56,11 @@ FREE_FORMS = (
     FreeForm(background=True),
     FreeForm(sparsity=1e-3),
     FreeForm(total_variation=1e-4),
+    FreeForm(coupling=1.0),
 )
 FILTERS = tuple(Tikhonov(ridge=ridge) for ridge in (0.1, 1.0, 10.0))
 ITERATED = tuple(NonNegative(total_variation=share) for share in (1e-4, 1e-3))
+CANDIDATES: dict[str, tuple[Any, ...]] = {"ridge": RIDGES, "free form": FREE_FORMS}
 METHODS = ("tikhonov", "non_negative")
 NUMBERS = {
     "error": 3,
@@ -82,64 +88,90 @@ def main() -> None:
     given = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     given.add_argument("--data", type=Path, default=os.environ.get("LABCTL_DATA"))
     given.add_argument("--out", type=Path, required=True)
-    given.add_argument("--bin", type=int, default=1, choices=(1, 2, 3), help="bin pictures n x n for the final fit")
+    given.add_argument("--bin", type=int, default=1, choices=(1, 2, 3, 5), help="bin pictures n x n for the final fit")
+    given.add_argument("--processes", type=int, default=2)
     options = given.parse_args()
-    torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    lensed, diffuser, names, seen = read_pairs(options.data)
-    chosen = Choice(binned(lensed, CHOICE_BIN), binned(diffuser, CHOICE_BIN)).all_folds()
-    said(f"settings chosen in {time.perf_counter() - began:.0f} s")
-    lensed, diffuser = binned(lensed, options.bin), binned(diffuser, options.bin)
-    rows, sheet = [], []
-    for fold, settings in enumerate(chosen):
-        twins = fitted(lensed, diffuser, fold, settings, seen, options.bin)
-        judged, pictures = judge(twins, settings, lensed[fold], diffuser[fold])
-        rows.append({"picture": names[fold], "settings": {k: str(v) for k, v in settings.items()}, **judged})
-        sheet.append((names[fold], lensed[fold], diffuser[fold], pictures, twins))
-        said(f"picture {names[fold]}: {settings['ridge']=} {settings['free form']!r} {settings['methods']}")
+    pairs = read_pairs(options.data and Path(options.data))
+    folds = range(len(pairs.names))
+    with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
+        couples = [(i, j) for i in folds for j in folds if i < j]
+        errors = dict(zip(couples, pool.map(errors_without, [pairs] * len(couples), couples), strict=True))
+        chosen = [choice(errors, fold) for fold in folds]
+        said(f"settings chosen in {time.perf_counter() - began:.0f} s")
+        results = []
+        for row, shown in pool.map(fold_result, [pairs] * len(chosen), folds, chosen, [options.bin] * len(chosen)):
+            said(f"picture {row['picture']}: {row['settings']}")
+            results.append((row, shown))
+    rows = [row for row, _ in results]
     said(table(rows))
     (options.out / "diffusercam.json").write_text(json.dumps({"bin": options.bin, "folds": rows}, indent=1))
-    contact_sheet(sheet).savefig(options.out / "diffusercam.png", dpi=110)
-    psf_sheet(sheet[-1][-1]).savefig(options.out / "diffusercam_psf.png", dpi=110)
+    contact_sheet([(row["picture"], shown) for row, shown in results]).savefig(options.out / "diffusercam.png", dpi=110)
+    psf_sheet(results[-1][1]).savefig(options.out / "diffusercam_psf.png", dpi=110)
     said(f"{time.perf_counter() - began:.0f} s in all; tables and figures in {options.out}")
 
 
-class Choice:
-    """Settings for each fold from the other five pairs alone. A fit without {i, j} serves fold i and fold j."""
+@dataclass(frozen=True)
+class Pairs:
+    """Lensed and diffuser (N, 3, 270, 480), names, and the PSF (3, 270, 480) that comes with the data, if any."""
 
-    def __init__(self, lensed: torch.Tensor, diffuser: torch.Tensor) -> None:
-        self.lensed, self.diffuser = lensed, diffuser
-        self.fit_without = cache(self._fit_without)
+    lensed: Array
+    diffuser: Array
+    names: list[str]
+    seen: Array | None
 
-    def all_folds(self) -> list[dict[str, Any]]:
-        """For each fold: ridge, free form, and methods of reconstruction for both."""
-        return [self._fold(fold) for fold in range(len(self.lensed))]
+    def binned(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Lensed and diffuser as means of count x count pixels."""
+        torch.set_num_threads(1)
+        return binned(torch.from_numpy(self.lensed), count), binned(torch.from_numpy(self.diffuser), count)
 
-    def _fold(self, fold: int) -> dict[str, Any]:
-        ridge = min(RIDGES, key=lambda value: self._inner_error(fold, value))
-        form = min(FREE_FORMS, key=lambda value: self._inner_error(fold, value))
-        methods = {}
-        for kind, setting in (("ridge", ridge), ("free form", form)):
-            pairs = [
-                (self.lensed[j], self.diffuser[j], self.fit_without(tuple(sorted((fold, j))), setting))
-                for j in range(len(self.lensed))
-                if j != fold
-            ]
-            methods[kind] = (best_method(FILTERS, pairs)[0], best_method(ITERATED, pairs)[0])
-        return {"ridge": ridge, "free form": form, "methods": methods}
 
-    def _inner_error(self, fold: int, setting: float | FreeForm) -> float:
-        errors = []
-        for j in range(len(self.lensed)):
-            if j != fold:
-                twin = self.fit_without(tuple(sorted((fold, j))), setting)
-                errors.append(normalised_error(twin.predict(self.lensed[j : j + 1])[0], self.diffuser[j]))
-        return float(np.mean(errors))
+def errors_without(pairs: Pairs, couple: tuple[int, int]) -> dict[str, Array]:
+    """Errors (settings, 2) of the two pairs of `couple` with twins that saw neither."""
+    lensed, diffuser = pairs.binned(CHOICE_BIN)
+    kept = [number for number in range(len(lensed)) if number not in couple]
+    errors: dict[str, Array] = {}
+    for kind, settings in CANDIDATES.items():
+        twins = [fit(lensed[kept], diffuser[kept], setting) for setting in settings]
+        errors[kind] = np.array(
+            [[normalised_error(twin.predict(lensed[n : n + 1])[0], diffuser[n]) for n in couple] for twin in twins]
+        )
+    return errors
 
-    def _fit_without(self, left_out: tuple[int, ...], setting: float | FreeForm) -> FreeFormTwin:
-        kept = [number for number in range(len(self.lensed)) if number not in left_out]
-        return fit(self.lensed[kept], self.diffuser[kept], setting)
+
+def choice(errors: dict[tuple[int, int], dict[str, Array]], fold: int) -> dict[str, Any]:
+    """The setting of each kind with the least mean error over the other five, from twins that never saw `fold`."""
+    chosen = {}
+    for kind, settings in CANDIDATES.items():
+        inner = [found[kind][:, 1 - couple.index(fold)] for couple, found in errors.items() if fold in couple]
+        chosen[kind] = settings[int(np.argmin(np.mean(inner, axis=0)))]
+    return chosen
+
+
+def fold_result(
+    pairs: Pairs, fold: int, chosen: dict[str, Any], bin_px: int
+) -> tuple[dict[str, Any], dict[tuple[str, str], Array]]:
+    """Numbers and pictures of one fold: methods of reconstruction chosen, twins fitted, the left-out pair judged."""
+    lensed, diffuser = pairs.binned(CHOICE_BIN)
+    methods = {}
+    for kind, setting in chosen.items():
+        inner = []
+        for j in (number for number in range(len(lensed)) if number != fold):
+            kept = [number for number in range(len(lensed)) if number not in (fold, j)]
+            inner.append((lensed[j], diffuser[j], fit(lensed[kept], diffuser[kept], setting)))
+        methods[kind] = (best_method(FILTERS, inner)[0], best_method(ITERATED, inner)[0])
+    settings = {**chosen, "methods": methods}
+    lensed, diffuser = pairs.binned(bin_px)
+    seen = None if pairs.seen is None else torch.from_numpy(pairs.seen)
+    twins = fitted(lensed, diffuser, fold, settings, seen, bin_px)
+    judged, pictures = judge(twins, settings, lensed[fold], diffuser[fold])
+    shown = {("", "lensed"): lensed[fold], ("", "frame"): diffuser[fold], **pictures}
+    shown |= {(kind, "psf"): twin.psf for kind, twin in twins.items()}
+    shown["free form", "field"] = twins["free form"].response.field
+    told = {"ridge": chosen["ridge"], "free form": chosen["free form"].model_dump(), "methods": repr(methods)}
+    row = {"picture": pairs.names[fold], "settings": told, **judged}
+    return row, {key: image.numpy() for key, image in shown.items()}
 
 
 def fit(lensed: torch.Tensor, diffuser: torch.Tensor, setting: float | FreeForm) -> FreeFormTwin:
@@ -226,50 +258,54 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def contact_sheet(sheet: list[tuple[Any, ...]]) -> Figure:
+def contact_sheet(folds: list[tuple[str, dict[tuple[str, str], Array]]]) -> Figure:
     """A row for each fold: picture, frame, frame by both, picture by both. Shown upright; the files are not."""
     columns = {
-        "seen through the lens": lambda s: s[1],
-        "frame (real)": lambda s: s[2] / s[2].max(),
-        "frame, ridge": lambda s: s[3]["ridge", "predicted"] / s[2].max(),
-        "frame, free form": lambda s: s[3]["free form", "predicted"] / s[2].max(),
-        "Tikhonov, ridge": lambda s: s[3]["ridge", "tikhonov"],
-        "Tikhonov, free form": lambda s: s[3]["free form", "tikhonov"],
-        "non-negative, ridge": lambda s: s[3]["ridge", "non_negative"],
-        "non-negative, free form": lambda s: s[3]["free form", "non_negative"],
+        "seen through the lens": ("", "lensed"),
+        "frame (real)": ("", "frame"),
+        "frame, ridge": ("ridge", "predicted"),
+        "frame, free form": ("free form", "predicted"),
+        "Tikhonov, ridge": ("ridge", "tikhonov"),
+        "Tikhonov, free form": ("free form", "tikhonov"),
+        "non-negative, ridge": ("ridge", "non_negative"),
+        "non-negative, free form": ("free form", "non_negative"),
     }
-    figure = Figure(figsize=(2.1 * len(columns), 1.28 * len(sheet) + 0.3), layout="constrained")
-    for across, places in zip(sheet, figure.subplots(len(sheet), len(columns)), strict=True):
-        for axes, (title, image) in zip(places, columns.items(), strict=True):
-            axes.imshow(_shown(image(across)), interpolation="nearest")
+    figure = Figure(figsize=(2.1 * len(columns), 1.28 * len(folds) + 0.3), layout="constrained")
+    for number, (places, (name, shown)) in enumerate(zip(figure.subplots(len(folds), 8), folds, strict=True)):
+        for axes, (title, key) in zip(places, columns.items(), strict=True):
+            bright = shown["", "frame"].max() if key[1] in ("frame", "predicted") else 1.0
+            upright = np.clip(shown[key] / bright, 0, 1)[:, ::-1].transpose(1, 2, 0)
+            axes.imshow(upright ** (1 / 1.6), interpolation="nearest")  # brightened for the eye
             axes.set(xticks=[], yticks=[])
-            if across is sheet[0]:
+            if number == 0:
                 axes.set_title(title, fontsize=9)
-        places[0].set_ylabel(f"left out: {across[0]}", fontsize=8)
+        places[0].set_ylabel(f"left out: {name}", fontsize=8)
     return figure
 
 
-def psf_sheet(twins: dict[str, FreeFormTwin]) -> Figure:
-    """Green channel of the PSFs of the last fold, each from 0 to its own 99.8th percentile, negative in blue."""
-    figure = Figure(figsize=(7.2, 2.3 * ((len(twins) + 2) // 2)), layout="constrained")
-    places = figure.subplots((len(twins) + 2) // 2, 2).ravel()
-    for axes, (kind, twin) in zip(places, twins.items(), strict=False):
-        psf = twin.psf[1].flip(-2).numpy()
+def psf_sheet(shown: dict[tuple[str, str], Array]) -> Figure:
+    """Green channel of the PSFs of one fold, each to its own 99.8th percentile, and the response over the field."""
+    kinds = [kind for kind in KINDS if (kind, "psf") in shown]
+    figure = Figure(figsize=(7.2, 2.2 * ((len(kinds) + 2) // 2)), layout="constrained")
+    places = figure.subplots((len(kinds) + 2) // 2, 2).ravel()
+    for axes, kind in zip(places, kinds, strict=False):
+        psf = shown[kind, "psf"][1, ::-1]
         top = float(np.percentile(psf, 99.8))
-        shown = axes.imshow(psf, cmap="RdBu_r", vmin=-top, vmax=top)
-        figure.colorbar(shown, ax=axes, label="frame per picture value", shrink=0.8)
+        drawn = axes.imshow(psf, cmap="RdBu_r", vmin=-top, vmax=top)
+        figure.colorbar(drawn, ax=axes, label="frame per picture value", shrink=0.8)
         axes.set_title(KINDS[kind], fontsize=9)
+    field = places[len(kinds)].imshow(shown["free form", "field"][::-1], cmap="viridis")
+    figure.colorbar(field, ax=places[len(kinds)], label="light per picture value", shrink=0.8)
+    places[len(kinds)].set_title("response over the field", fontsize=9)
+    for number, axes in enumerate(places):
+        if number > len(kinds):
+            axes.axis("off")
         axes.set(xlabel="pixels", ylabel="pixels")
-    field = places[len(twins)].imshow(twins["free form"].response.field.flip(-2).numpy(), cmap="viridis")
-    figure.colorbar(field, ax=places[len(twins)], label="light per picture value", shrink=0.8)
-    places[len(twins)].set_title("response over the field", fontsize=9)
-    for axes in places[len(twins) + 1 :]:
-        axes.axis("off")
     return figure
 
 
-def read_pairs(given: Path | None) -> tuple[torch.Tensor, torch.Tensor, list[str], torch.Tensor | None]:
-    """Lensed and diffuser (N, 3, 270, 480), names, and the PSF (3, 270, 480) that comes with the data, if any."""
+def read_pairs(given: Path | None) -> Pairs:
+    """From the folder, in either of its two forms; see the top of this file."""
     if given is None:
         raise BadInput(f"no data: give --data or set LABCTL_DATA; how to get them:\n{__doc__}")
     folder = given / DATA_SET if (given / DATA_SET).is_dir() else given
@@ -289,7 +325,7 @@ def read_pairs(given: Path | None) -> tuple[torch.Tensor, torch.Tensor, list[str
     if (folder / "psf_estimated.npz").is_file():
         with np.load(folder / "psf_estimated.npz") as estimate:
             seen = _channels_first(estimate["psf"][None])[0]
-    return _channels_first(lensed), _channels_first(diffuser), names, seen
+    return Pairs(_channels_first(lensed), _channels_first(diffuser), names, seen)
 
 
 def binned(images: torch.Tensor, count: int) -> torch.Tensor:
@@ -302,18 +338,13 @@ def said(text: str) -> None:
     print(text, flush=True)  # noqa: T201
 
 
-def _channels_first(images: np.ndarray[Any, Any]) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32))
+def _channels_first(images: Array) -> Array:
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32)
 
 
-def _mean(values: np.ndarray[Any, Any], digits: int) -> str:
+def _mean(values: Array, digits: int) -> str:
     half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return f"   {values.mean():.{digits}f} ({values.mean() - half:.{digits}f} to {values.mean() + half:.{digits}f})"
-
-
-def _shown(image: torch.Tensor) -> np.ndarray[Any, Any]:
-    """Upright, (H, W, 3), brightened for the eye."""
-    return image.clamp(0, 1).flip(-2).permute(1, 2, 0).numpy() ** (1 / 1.6)
 
 
 if __name__ == "__main__":

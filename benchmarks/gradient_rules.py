@@ -6,9 +6,11 @@ A bench is an as-built one whose errors are multiplied by the mismatch: 0 is the
 bench, 2 twice as far off. `physics_aware` has a twin fitted on that bench, by the step `fit_twin` and its exposures;
 `learned_twin` starts at a twin that was never fitted, so it must find everything out from its own captures.
 
-Cosine: the mask gradient of a trained camera's loss on one batch by each rule against the truth, as derivatives along
-random directions. The truth is central differences on the noise-free bench. A cosine of two vectors of DIRECTIONS
-numbers scatters by about 1 / sqrt(DIRECTIONS). Accuracy: of mask and classifier trained on together for some epochs
+Cosine: the mask gradient of the training loss on one batch, by each rule, against the truth, over CELLS random cells,
+half of them open. The truth is what the loss really changes by, on the noise-free bench, when one cell is opened or
+closed: the move that a binary mask makes. Asked at a camera that has learned on this bench (`straight_through`), exposed
+as it was there; normalised by frames of the bench, for `sim` by simulated ones, as each rule does. A cosine over CELLS numbers scatters by about
+1 / sqrt(CELLS). Accuracy: of mask and classifier trained on together for some epochs
 from the simulated start, on the test split of digits, exposed on the bench. Seeds draw bench, start and training.
 Writes OUT/rules.jsonl (a line for each rule, mismatch and seed), OUT/rules.md and OUT/rules.png.
 """
@@ -16,6 +18,7 @@ Writes OUT/rules.jsonl (a line for each rule, mismatch and seed), OUT/rules.md a
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import sys
@@ -36,12 +39,15 @@ if TYPE_CHECKING:
 RULES = ("sim", "straight_through", "physics_aware", "learned_twin")
 COLOURS = {"sim": "#66707c", "straight_through": "#E69F00", "physics_aware": "#0072B2", "learned_twin": "#009E73"}
 
-DIRECTIONS = 64
-STEP = 0.04
-"""Of the differences, in transmittance."""
-
-BATCH = 16
+CELLS = 64
+BATCH = 32
 """Scenes of the loss whose gradient is compared."""
+
+NORMALISED = 256
+"""Scenes whose frames give the normalisation."""
+
+SMOOTHING = 0.1
+"""Of labels, as in training."""
 
 LEARNING_BATCHES = 16
 """Batches that `learned_twin` sees before its gradient is compared, as in the first half of an epoch."""
@@ -63,9 +69,9 @@ steps:
   fitted: {{type: fit_twin, mask: "${{steps.start.mask}}", limit: 100, instruments: {{lamp: {{power: 1.0}}}}}}
 """
 TRAINING = """
-  {rule}:
-    {{type: train, gradient: {rule}, epochs: {epochs}, augmentation: {{shift_px: 3}}, start: "${{steps.start.model}}"{more}}}
+  {rule}: {{type: train, gradient: {rule}, epochs: {epochs}, augmentation: {{shift_px: 3}}, start: "{start}"{more}}}
 """
+START = "${steps.start.model}"
 MORE = {
     "sim": "",
     "straight_through": ", instruments: {lamp: {power: 1.0}}",
@@ -95,11 +101,11 @@ def main() -> None:
                     found.append(row)
                     lines.write(json.dumps(row) + "\n")
                     lines.flush()
-                    print(json.dumps(row), file=sys.stderr)
+                    sys.stderr.write(json.dumps(row) + "\n")
     table = as_markdown(found, asked.epochs)
     (asked.out / "rules.md").write_text(table)
     draw(found, asked.out / "rules.png")
-    print(f"{table}\n{time.process_time() - began:.0f} s of one core")
+    sys.stdout.write(f"{table}\n{time.process_time() - began:.0f} s of one core\n")
 
 
 def cell(work: Path, seed: int, mismatch: float, epochs: int, start: dict[str, StepResult]) -> list[dict[str, Any]]:
@@ -120,14 +126,18 @@ def cell(work: Path, seed: int, mismatch: float, epochs: int, start: dict[str, S
     start[f"start/{place}"] = first.results[f"start/{place}"]
     twin = first.results[f"fitted/{place}"].outputs["twin"]
     unfitted = StepResult({"twin": never_fitted(rig, twin).save(folder / "unfitted.npz")})
-    text = head + UNFITTED + "".join(TRAINING.format(rule=rule, epochs=epochs, more=MORE[rule]) for rule in RULES)
+    text = (
+        head
+        + UNFITTED
+        + "".join(TRAINING.format(rule=rule, epochs=epochs, start=START, more=MORE[rule]) for rule in RULES)
+    )
     (folder / "rules.yaml").write_text(text)
     plan = plan_run(load_protocol(folder / "rules.yaml"), rig)
     done = climb(plan, folder, given={**first.results, f"unfitted/{place}": unfitted})
     _require(done.failed)
     setting = next(step.setting for step in plan if step.instance.name == "start")
-    model = first.results[f"start/{place}"].outputs["model"]
-    closeness = cosines(setting, model, {"physics_aware": twin, "learned_twin": unfitted.outputs["twin"]})
+    asked = done.results[f"straight_through/{place}"]
+    closeness = cosines(setting, asked, {"physics_aware": twin, "learned_twin": unfitted.outputs["twin"]})
     fit = first.results[f"fitted/{place}"].metrics
     rows = []
     for rule in RULES:
@@ -187,8 +197,8 @@ def never_fitted(spec: RigSpec, twin: Path) -> Calibration:
     return Calibration(record)
 
 
-def cosines(setting: Any, model: Path, twins: dict[str, Path]) -> dict[str, float]:
-    """Cosine of the mask gradient of each rule to the true one, over random directions."""
+def cosines(setting: Any, trained: StepResult, twins: dict[str, Path]) -> dict[str, float]:
+    """Cosine of the mask gradient of each rule to the true one, over random cells."""
     import torch
 
     from labctl.calibration.record import Calibration
@@ -202,36 +212,43 @@ def cosines(setting: Any, model: Path, twins: dict[str, Path]) -> dict[str, floa
     from protocols.twin_fit.fitted import fitted_twin
     from protocols.twin_fit.refit import TwinRefit
 
-    camera, data, spec = load_camera(model, setting), scenes_of(setting.protocol), setting.rig
+    camera = load_camera(trained.outputs["model"], setting)
+    data, spec = scenes_of(setting.protocol), setting.rig
     world = [f"world.{name}={json.dumps(value)}" for name, value in spec.world.model_dump(mode="json").items()]
     quiet = load_rig(find_rig("as-built"), overrides=[*world, "world.noise=false"])
     rows = data.part(Split.TRAIN)
     scenes, labels = torch.from_numpy(data.images[rows[:BATCH]]), torch.from_numpy(data.labels[rows[:BATCH]])
-    mask = 0.25 + 0.5 * camera.mask  # grey, so that every cell can be moved both ways
+    mask, chosen = camera.mask, some_cells(camera.mask)
     camera.classifier.eval().requires_grad_(False)
 
     def loss(frames: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.cross_entropy(camera.classifier(frames), labels)
+        logits = camera.classifier(frames)
+        return torch.nn.functional.cross_entropy(logits, labels, label_smoothing=SMOOTHING)
 
     simulation = Simulation(spec, ExposureRule(0.9))
-    time_s = float(simulation.exposure_s(simulation.psf(mask)))
-    fixed = Simulation(spec, ExposureRule(0.9, time_s))
-    roi = camera.frame_shape
-    directions = torch.from_numpy(np.random.default_rng(0).choice([-1.0, 1.0], (DIRECTIONS, *mask.shape))).float()
+    fixed = Simulation(spec, ExposureRule(0.9, float(simulation.exposure_s(simulation.psf(mask)))))
+    time_s, many = trained.metrics["exposure_s"], torch.from_numpy(data.images[rows[:NORMALISED]])
     found = {}
     with Rig(quiet) as rig:
-        bench = LoopCamera(rig, roi)
+        bench = LoopCamera(rig, camera.frame_shape)
+        normal = bench.take(many, mask, time_s, range(NORMALISED)).pixels.astype(np.float32)
+        camera.classifier.normalisation.fit(torch.from_numpy(normal))
 
         def measured(moved: torch.Tensor) -> float:
             frames = bench.take(scenes, moved, time_s, range(BATCH))
             return float(loss(torch.from_numpy(frames.pixels.astype(np.float32))))
 
-        truth = torch.tensor(
-            [(measured(mask + STEP * way) - measured(mask - STEP * way)) / (2 * STEP) for way in directions]
-        )
+        here, changes = measured(mask), []
+        for row, column in chosen:
+            flipped = mask.clone()
+            flipped[row, column] = 1 - mask[row, column]
+            changes.append((measured(flipped) - here) / float(flipped[row, column] - mask[row, column]))
+        truth = torch.tensor(changes)
         for rule in RULES:
             moving = mask.clone().requires_grad_()
+            normalisation = copy.deepcopy(camera.classifier.normalisation)
             if rule == "sim":
+                camera.classifier.normalisation.fit(fixed.all_frames(fixed.shown(many), mask))
                 frames = fixed.frames(fixed.shown(scenes), moving)
             else:
                 given = twins.get(rule)
@@ -250,9 +267,18 @@ def cosines(setting: Any, model: Path, twins: dict[str, Path]) -> dict[str, floa
                     exposer(part, moving, range(BATCH))
                 frames = exposer(scenes, moving, range(BATCH))
             (gradient,) = torch.autograd.grad(loss(frames), moving)
-            along = (directions * gradient).sum(dim=(1, 2))
-            found[rule] = float(torch.cosine_similarity(along, truth, dim=0))
+            camera.classifier.normalisation = normalisation
+            found[rule] = float(torch.cosine_similarity(gradient[tuple(chosen.T)], truth, dim=0))
     return found
+
+
+def some_cells(mask: torch.Tensor) -> np.ndarray:
+    """(n, 2) rows and columns of CELLS random cells, half of them open as far as there are so many."""
+    random, picked = np.random.default_rng(0), []
+    for state in (1.0, 0.0):
+        places = np.argwhere(mask.numpy() == state)
+        picked.append(random.permutation(places)[: CELLS // 2])
+    return np.concatenate(picked)
 
 
 def accuracy(setting: Any, result: StepResult) -> float:

@@ -4,8 +4,8 @@
 
 Synthetic frames of a grid of dots of known places, with photon and read noise, as `registration` gets them after dark,
 closed mask and flat are taken off. Timed: width of the dots (once), places of all dots of all frames, geometry. The
-floor is `scipy.ndimage.center_of_mass` on the same windows, which knows neither noise, neighbours nor background; what
-it finds is scored beside. Frames are made before the clock starts.
+floor is `scipy.ndimage.center_of_mass` on the same windows, round the same brightest pixels, which knows neither noise,
+neighbours nor background; what it finds is scored beside. Frames are made before the clock starts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protocols.calibrate.dot_geometry import Geometry, Plane, fit_geometry
-from protocols.calibrate.dots import Spot, fit_dots, fit_sigma
+from protocols.calibrate.dots import Spot, brightest_near, fit_dots, fit_sigma
 
 Array = npt.NDArray[np.float64]
 
@@ -67,7 +67,7 @@ def estimate(case: Case) -> tuple[Geometry, Array]:
     spot = Spot(CELL_PX, 1.0)
     nominal, source, seen, error, places = [], [], [], [], []
     for number, (frame, place) in enumerate(zip(case.frames, case.source, strict=True)):
-        guesses = case.nominal + place
+        guesses = brightest_near(frame, case.nominal + place, search_px=25, sigma_px=CELL_PX / 2)
         variance = 0.4 * frame.clip(0) + READ_DN**2
         if number == 0:
             spot, _ = fit_sigma(frame, variance, guesses, spot)
@@ -89,10 +89,11 @@ def floor(case: Case) -> Array:
     places = np.empty_like(case.true)
     middle = (np.array(case.frames.shape[1:]) - 1) / 2
     for frame, place, out in zip(case.frames, case.source, places, strict=True):
-        for number, guess in enumerate(case.nominal + place + middle):
+        start = brightest_near(frame, case.nominal + place, search_px=25, sigma_px=CELL_PX / 2)
+        for number, guess in enumerate(start + middle):
             top, left = np.round(guess).astype(int) - reach
             window = frame[top : top + 2 * reach + 1, left : left + 2 * reach + 1] - GROUND_DN
-            out[number] = np.array(center_of_mass(window)) + (top, left) - middle
+            out[number] = np.array(center_of_mass(window)) + np.array([top, left]) - middle
     return places
 
 
@@ -121,8 +122,9 @@ def main() -> None:
         f"estimator       {min(ours):7.3f} s   RMS error of a dot {_rms(places - case.true):.4f} px",
         f"center_of_mass  {min(theirs):7.3f} s   RMS error of a dot {_rms(masses - case.true):.4f} px",
         f"times the floor {min(ours) / min(theirs):7.1f}",
-        f"shift off by {np.abs(geometry.shift_px - SHIFT).max():.5f} px, rotation by {geometry.rotation_rad - TURN:+.1e} "
-        f"rad, scale by {geometry.scale - SCALE:+.1e}; {int(geometry.used.sum())} dots, kept: {geometry.kept or 'none'}",
+        f"shift off by {np.abs(geometry.shift_px - SHIFT).max():.5f} px, rotation by "
+        f"{geometry.rotation_rad - TURN:+.1e} rad, scale by {geometry.scale - SCALE:+.1e}; "
+        f"{int(geometry.used.sum())} dots, kept: {geometry.kept or 'none'}",
         "",
         _profile(case),
     ]

@@ -49,7 +49,7 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """One seed. away: found less true in stated standard deviations, by label. seconds: of calibrations and of the fit."""
+    """One seed. away: found less true in stated standard deviations, by label. seconds: of the whole fit."""
 
     seed: int
     before: float
@@ -96,7 +96,7 @@ def fit_seed(seed: int, kinds: list[str]) -> Outcome:
 
 
 def true_values(here: Lab) -> dict[str, float]:
-    """What is true of the bench, by label; `photons_per_s` only where the flat is not measured on a scale of its own."""
+    """What is true of the bench, by label; photons_per_s is told on the scale of the flat, and left out."""
     settings, twin = here.world.settings, here.world._twin
     found: dict[str, float] = {
         "rotation_rad": math.radians(settings.registration.rotation_deg),

@@ -75,6 +75,10 @@ class Choose(Step):
     random, a large one takes the highest scores in order. The highest alone are much alike, and not what the classifier
     will meet. [Kirsch et al. 2023, PowerBALD]"""
 
+    random_share: Annotated[float, Ge(0), Le(1)] = 0.5
+    """Of the ranking, drawn without a look at the score: few captures must still be like what the classifier will meet,
+    which scenes of high score alone are not."""
+
     balanced: bool = True
     """Classes take turns: labelled captures of one class alone teach little."""
 
@@ -111,8 +115,7 @@ class Choose(Step):
         calibration = Calibration.load(context.input(self.twin))
         nominal, fitted = self._distributions(context, data, rows, camera, calibration)
         scores = disagreement(nominal, fitted)
-        drawn = drawn_ranks(scores, self.sharpness, seed=stream_seed(int(context.setting.seed or 0), "choose"))
-        order = ranked_in_turn(data.labels[rows], drawn) if self.balanced else np.argsort(-drawn, kind="stable")
+        order = self._order(scores, data.labels[rows], int(context.setting.seed or 0))
         path = context.folder / SAMPLES_FILE
         np.save(path, data.sample_ids[rows[order]].astype(np.int64))
         np.savez_compressed(context.folder / SCORES_FILE, sample_id=data.sample_ids[rows], score=scores)
@@ -124,6 +127,15 @@ class Choose(Step):
             "answered_differently": float(differ.mean()),
         }
         return StepResult({"samples": path}, metrics)
+
+    def _order(self, scores: FloatArray, labels: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
+        """(n,) the ranking: by score and at random, in turn."""
+        by_score, at_random = (
+            np.argsort(-drawn_ranks(scores, sharpness, seed=stream_seed(seed, "choose", what)), kind="stable")
+            for sharpness, what in ((self.sharpness, "by score"), (0.0, "at random"))
+        )
+        order = in_turn(by_score, at_random, self.random_share)
+        return order[ranked_in_turn(labels[order], -np.arange(len(order)))] if self.balanced else order
 
     def _rows(self, context: StepContext, data: ImageSet) -> npt.NDArray[np.int64]:
         from labctl.frames.store import FrameStore
@@ -196,6 +208,17 @@ def drawn_ranks(scores: FloatArray, sharpness: float, *, seed: int) -> FloatArra
     proportional to score^sharpness (Gumbel noise on sharpness log score)."""
     noise = np.random.default_rng(seed).gumbel(size=len(scores))
     return np.asarray(sharpness * np.log(np.maximum(scores, LEAST_SCORE)) + noise)
+
+
+def in_turn(order: npt.NDArray[np.int64], other: npt.NDArray[np.int64], share: float) -> npt.NDArray[np.int64]:
+    """A permutation that takes `share` of any beginning from `other`, the rest from `order`, each once."""
+    sources, taken, found = (iter(order.tolist()), iter(other.tolist())), set[int](), list[int]()
+    for place in range(len(order)):
+        source = sources[int(share * (place + 1)) - int(share * place)]
+        item = next(one for one in source if one not in taken)
+        taken.add(item)
+        found.append(item)
+    return np.array(found, dtype=np.int64)
 
 
 def drawn_twins(rig: Any, calibration: Calibration, draws: int, *, seed: int) -> Iterator[Twin]:

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from labctl.errors import BadInput
@@ -77,6 +78,21 @@ def reach_px(
         growth *= 1 + slope * half * settings.sensor.pitch_m / settings.optics.scene_distance_m
     grow = max(0.0, growth - 1)
     return float(shift.abs().max()) + half * (turn + grow) + BLUR_KEPT_SIGMA * float(blur) + _diffraction_px(settings)
+
+
+def residual_on(psf: Tensor, residual: Tensor) -> Tensor:
+    """`residual` (h', w') in the middle of the canvas of `psf` (..., h, w), in shares of the sum of the PSF.
+
+    Raises BadInput unless the canvas is as large, with as many rows and columns more on each side.
+    """
+    more = [n - m for n, m in zip(psf.shape[-2:], residual.shape, strict=True)]
+    if min(more) < 0 or any(each % 2 for each in more):
+        raise BadInput(
+            f"psf_residual has shape {tuple(residual.shape)}, the PSF {tuple(psf.shape[-2:])}; give one that is no "
+            "larger, with as many rows and columns less on each side"
+        )
+    rows, columns = (each // 2 for each in more)
+    return psf.sum(dim=(-2, -1), keepdim=True) * F.pad(residual, (columns, columns, rows, rows))
 
 
 def _diffraction_px(settings: TwinSettings) -> float:

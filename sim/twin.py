@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labctl.errors import BadInput
@@ -22,7 +21,7 @@ from sim.optics.scene_grid import scene_on_sensor
 from sim.optics.shadow import Registration
 from sim.panel import panel_transmittance, shown_transmittance
 from sim.sensor import MAPS, Sensor
-from sim.shadow_casting import cast, reach_px
+from sim.shadow_casting import cast, reach_px, residual_on
 from sim.twin_settings import TwinSettings
 from sim.values import free_value, moves, register_values
 
@@ -364,20 +363,7 @@ class Twin(nn.Module):
             registration=self._registration,
             blur_px=self.blur_px,
         )
-        return psf if self.psf_residual is None else psf + self._residual_of(psf)
-
-    def _residual_of(self, psf: Tensor) -> Tensor:
-        """`psf_residual` in the middle of the canvas of `psf`, in shares of its sum."""
-        assert self.psf_residual is not None
-        room = [(n - m) // 2 for n, m in zip(psf.shape[-2:], self.psf_residual.shape, strict=True)]
-        odd = [(n - m) % 2 for n, m in zip(psf.shape[-2:], self.psf_residual.shape, strict=True)]
-        if min(room) < 0 or any(odd):
-            raise BadInput(
-                f"psf_residual has shape {tuple(self.psf_residual.shape)}, the PSF {tuple(psf.shape[-2:])}; give one "
-                "that is no larger, with as many rows and columns more or less on each side"
-            )
-        framed = F.pad(self.psf_residual, (room[1], room[1], room[0], room[0]))
-        return psf.sum(dim=(-2, -1), keepdim=True) * framed
+        return psf if self.psf_residual is None else psf + residual_on(psf, self.psf_residual)
 
     def _window(
         self,

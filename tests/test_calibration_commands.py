@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from labctl.calibration.shelf import Shelf
 from labctl.cli import main
@@ -116,23 +115,6 @@ def test_a_file_is_shown_without_a_rig_and_judged_with_one(tmp_path: Path, talk:
     assert labctl("show", str(path), "--rig", "sim", "--json") == ExitCode.OK
     told = json.loads(talk()[0])
     assert (told["standing"], told["file"]) == ("foreign", str(path))
-
-
-def test_the_page_of_a_measured_one_is_drawn(tmp_path: Path, talk: Talk, configs: Path) -> None:
-    from labctl import run_protocol
-
-    run = run_protocol(
-        configs / "protocols" / "calibrate.yaml",
-        rig="as-built",
-        out=tmp_path / "run",
-        set={"steps.calibrate.kinds": ["dark"], "steps.report": None},
-    )
-    assert run.status == "finished", run.outcome
-    file, page = run.artifact("calibrate", "calibration") / "dark.npz", tmp_path / "pages" / "dark.png"
-    assert labctl("show", str(file), "--plot", str(page)) == ExitCode.OK
-    assert str(page) in talk()[1]
-    with Image.open(page) as drawn:
-        assert min(drawn.size) > 300
 
 
 @pytest.mark.parametrize(

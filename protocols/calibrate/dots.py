@@ -23,6 +23,9 @@ FARTHEST_PX = 2.0
 BRIGHTEST = 3.0
 """Over the median of all dots: more light than that is no dot, and must not spoil its neighbours."""
 
+SIZED_DOTS = 48
+"""So many dots tell the width of all, where none stands in the light of another."""
+
 LEAST_SHARE = 0.35
 """Of a dot's light that must fall on the sensor for its place to be fitted at all."""
 
@@ -113,6 +116,29 @@ def fit_dots(
     return Dots(place - middle, error, light, light_error, chi2, windows.whole, seen, background)
 
 
+def brightest_near(image: Array, guesses: Array, *, search_px: float, sigma_px: float) -> Array:
+    """(n, 2) the brightest pixel within `search_px` of each of `guesses` (n, 2), once the image is smoothed there.
+
+    Places in pixels from the centre of the image. A guess off the image stays as it is.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    middle = (np.array(image.shape) - 1) / 2
+    near = np.arange(-int(search_px), int(search_px) + 1)
+    corner = np.round(guesses + middle).astype(np.int64)
+    rows, columns = (corner[:, axis, None] + near for axis in (0, 1))
+    on_image = ((corner >= 0) & (corner < np.array(image.shape))).all(axis=1)
+    inside = ((rows >= 0) & (rows < image.shape[0]))[:, :, None] & ((columns >= 0) & (columns < image.shape[1]))[
+        :, None
+    ]
+    at = rows.clip(0, image.shape[0] - 1)[:, :, None], columns.clip(0, image.shape[1] - 1)[:, None, :]
+    values = np.where(inside, gaussian_filter(image[at], sigma_px, axes=(1, 2)), -np.inf).reshape(
+        len(guesses), len(near) ** 2
+    )
+    best = np.stack(np.unravel_index(np.argmax(values, axis=1), (len(near), len(near))), axis=1)
+    return np.where(on_image[:, None], corner + near[best] - middle, guesses)
+
+
 def fit_sigma(
     image: Array, variance: Array, guesses: Array, spot: Spot, *, widest_px: float = 2.5
 ) -> tuple[Spot, float]:
@@ -123,6 +149,8 @@ def fit_sigma(
     from scipy.optimize import minimize_scalar
 
     reach = replace(spot, sigma_px=1.0).reach_px
+    if len(guesses) > 2 * SIZED_DOTS and _spacing(guesses) > 4 * reach:
+        guesses = guesses[:: len(guesses) // SIZED_DOTS]
 
     def tried(sigma: float) -> tuple[float, float]:
         dots = fit_dots(image, variance, guesses, replace(spot, sigma_px=sigma), reach_px=reach)
@@ -142,12 +170,15 @@ def fit_sigma(
 
 def _free_half_px(guesses: Array, reach: int) -> int:
     """Half-width of a window that holds no part of the core of a neighbour."""
+    return reach if len(guesses) < 2 else max(1, min(reach, int((_spacing(guesses) - 1) / 2)))
+
+
+def _spacing(places: Array) -> float:
+    """From a dot to its nearest neighbour; of the closest ones but for a tenth."""
     from scipy.spatial import KDTree
 
-    if len(guesses) < 2:
-        return reach
-    nearest = np.sort(KDTree(guesses).query(guesses, k=2)[0][:, 1])
-    return max(1, min(reach, int((nearest[len(nearest) // 10] - 1) / 2)))
+    nearest = np.sort(KDTree(places).query(places, k=2)[0][:, 1])
+    return float(nearest[len(nearest) // 10])
 
 
 class _Windows:
@@ -171,6 +202,8 @@ class _Windows:
         self.values = image[safe]
         self.weights = np.where(inside, 1 / np.maximum(variance[safe], 1e-12), 0.0)
         self.centres = centres
+        self.alone = len(centres) < 2 or _spacing(centres) > np.sqrt(2) * (2 * half + 2 + 2 * FARTHEST_PX)
+        """Whether no window reaches into another one."""
         shape = self._shapes(centres)[0]
         self.whole = np.where(inside, shape, 0.0).sum((1, 2)) > LEAST_SHARE
         """(n,) whether enough of the dot falls on the sensor."""
@@ -253,6 +286,8 @@ class _Windows:
 
     def _others(self, own: Array) -> Array:
         """What all other dots put into the window of each."""
+        if self.alone:
+            return np.zeros_like(own)
         self._canvas[:] = 0.0
         np.add.at(self._canvas, self._flat, own)
         return self._canvas[self._flat] - own

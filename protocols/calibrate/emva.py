@@ -188,7 +188,7 @@ def photon_transfer(rungs: Sequence[Rung], dark: Rung, plateau: Rung) -> Transfe
     Variance above that in the dark = gain (mean above that in the dark): straight line through unsaturated rungs up to
     GAIN_SHARE of the capacity, weighted by the variances that it predicts. EMVA 1288 takes the maximum of the variance
     for the capacity; where light is uneven it lies lower than what a pixel holds, so the plateau is taken.
-    Raises ValueError when fewer than two rungs are usable.
+    Raises ValueError when fewer than two rungs are usable, and when the variance does not grow with the mean.
     """
     capacity_dn = plateau.mean_dn - dark.mean_dn
     signal = np.array([rung.mean_dn - dark.mean_dn for rung in rungs])
@@ -203,6 +203,8 @@ def photon_transfer(rungs: Sequence[Rung], dark: Rung, plateau: Rung) -> Transfe
     differences = np.array([rung.frames * rung.pixels / 2 for rung in counting])
     line, covariance, chi2 = _line(x, y, differences)
     gain, gain_error = float(line[1]), float(np.sqrt(covariance[1, 1] * max(1.0, chi2)))
+    if gain <= 3 * gain_error:
+        raise ValueError(f"the variance does not grow with the signal: {gain:.3g} ± {gain_error:.2g} DN of it per DN")
     dark_dn2 = dark.variance_dn2
     limit = dark_dn2 < LEAST_DARK_DN2
     read_dn = READ_NOISE_LIMIT_DN if limit else float(np.sqrt(dark_dn2 - QUANTISATION_DN2))

@@ -13,18 +13,13 @@ from labctl.errors import BadInput
 from labctl.roads import FULL_LEVEL
 from labctl.steps import StepSetting
 from protocols.calibrate.brightness_ladder import Ladder, Levels, climb, dark_frame, exposure_up_to, spread_levels
+from protocols.calibrate.dot_fitting import NOT_MODELLED_PX, WIDTH_FLOOR_PX, noise_variance, plane_of, with_floor
 from protocols.calibrate.dot_geometry import Geometry, fit_geometry
 from protocols.calibrate.dots import Spot, fit_dots, fit_sigma
 from protocols.calibrate.flicker import Flicker, flicker_of
 from protocols.calibrate.kind import DAY_S, Found, Kind
 from protocols.calibrate.orientation import figure_points, orientation_of
-from protocols.calibrate.registration import (
-    NOT_MODELLED_PX,
-    noise_variance,
-    plane_of,
-    refuse_unless_as_shown,
-    with_floor,
-)
+from protocols.calibrate.registration import refuse_unless_as_shown
 from protocols.calibrate.response_table import Response, response_from
 
 if TYPE_CHECKING:
@@ -242,7 +237,10 @@ def _found(
             text="Of that image behind a pinhole in the middle of the mask; the shift of the mask is in it",
         ),
         "dot_px": Value(
-            value=sigma[0], error=sigma[1], unit="px", text="Sigma of a dot beyond the boxes of cell and sensor pixel"
+            value=sigma[0],
+            error=float(np.hypot(sigma[1], WIDTH_FLOOR_PX)),
+            unit="px",
+            text="Sigma of a dot beyond the boxes of cell and sensor pixel",
         ),
         "flicker": Value(
             value=shortest.share,

@@ -35,8 +35,11 @@ HALF = 0.5
 PLATEAU = 3.0
 """Times the exposure that would saturate the brightest pixels: then all do, those in the corners too."""
 
+EMPTY = 0.05
+"""Share of the range of the sensor: with less in the brightest rung there is no light, at most dark current."""
+
 LEAST_LIGHT = 0.5
-"""Share of the wanted signal that the longest rung must reach."""
+"""Share of the saturation capacity that the brightest rung should reach."""
 
 MIDDLE = 5 / 8
 """Share of each side in which PRNU is told: nearer the edge the shadow of the mask may see beyond the scene."""
@@ -95,12 +98,14 @@ class PhotonTransfer(Kind):
                 "allowed; let the lamp or the display warm up, or use a stabilised one, then calibrate again",
                 lambda: ladder_picture(ladder.table(), f"The light changed by {drift.change:+.1%} over the ladder"),
             )
-        transfer = emva.photon_transfer(ladder.rungs, ladder.dark, ladder.plateau)
-        if transfer.gain_dn_per_e <= 0:
+        try:
+            transfer = emva.photon_transfer(ladder.rungs, ladder.dark, ladder.plateau)
+        except ValueError as error:
+            reason = str(error)
             bench.refuse(
-                "the noise does not grow with the signal, so there is no gain; look whether the camera filters noise, "
-                "corrects gamma or compresses its frames, and switch that off",
-                lambda: ladder_picture(ladder.table(), "The noise does not grow with the signal"),
+                f"there is no gain to be told: {reason}; look whether the camera filters noise, corrects gamma or "
+                "compresses its frames, and switch that off",
+                lambda: ladder_picture(ladder.table(), "The noise does not tell a gain"),
             )
         return _found(bench, ladder, transfer, drift)
 
@@ -224,14 +229,13 @@ def _up_and_down(rungs: int) -> Iterator[int]:
 
 def _refuse_dark(bench: Bench, ladder: Ladder) -> None:
     brightest = max(ladder.rungs, key=lambda rung: rung.mean_dn)
-    signal, noise = (
-        brightest.mean_dn - ladder.dark.mean_dn,
-        np.hypot(brightest.mean_error_dn, ladder.dark.mean_error_dn),
-    )
-    if signal <= 5 * noise:
+    signal = brightest.mean_dn - ladder.dark.mean_dn
+    needed = EMPTY * (bench.saturation_dn - ladder.dark.mean_dn)
+    if signal < needed:
         bench.refuse(
-            f"the frames are empty: a white scene through the open mask gives {signal:+.2g} DN ± {noise:.1g} DN in "
-            f"{brightest.exposure_s:.3g} s; look at the lamp, the shutter, the lens cap and the scene display",
+            f"the frames are empty: a white scene through the open mask gives {signal:+.2g} DN in "
+            f"{brightest.exposure_s:.3g} s, at least {needed:.3g} DN are needed; look at the lamp, the shutter, the "
+            "lens cap and the scene display",
             lambda: ladder_picture(ladder.table(), "No light in any rung"),
         )
 

@@ -36,7 +36,7 @@ def psf_page(calibration: Calibration) -> Figure:
     show_map(middle, psf[0], "PSF in the middle", "DN/s", sigmas=9.0)
     if len(psf) > 1:
         table = np.asarray(arrays["field_table"])
-        worst = int(np.argmin(table[:, 4]))
+        worst = 1 + int(np.argmin(table[1:, 4]))
         row, column = field[worst]
         show_map(corner, psf[worst], f"Least alike: scene pixel ({row:+g}, {column:+g})", "DN/s", sigmas=9.0)
         _field(alike, table, [f"({row:+g}, {column:+g})" for row, column in field])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,16 @@ from annotated_types import Ge, Gt, Le
 from labctl.calibration.record import ArrayNote, Calibration, Value
 from labctl.steps import StepSetting
 from protocols.calibrate.brightness_ladder import exposure_up_to
-from protocols.calibrate.dot_geometry import Geometry, Plane, fit_geometry
-from protocols.calibrate.dots import Dots, Spot, fit_dots, fit_sigma
+from protocols.calibrate.dot_fitting import (
+    NOT_MODELLED_PX,
+    WIDTH_FLOOR_PX,
+    half_pixels,
+    noise_variance,
+    plane_of,
+    with_floor,
+)
+from protocols.calibrate.dot_geometry import Geometry, fit_geometry
+from protocols.calibrate.dots import Dots, Spot, brightest_near, fit_dots, fit_sigma
 from protocols.calibrate.kind import DAY_S, Found, Kind
 from protocols.calibrate.orientation import Orientation, figure_points, orientation_figure, orientation_of
 
@@ -35,14 +43,6 @@ ODD_CHI2 = 9.0
 
 LEAST_SPAN = 0.6
 """Share of the mask, along both axes, that the dots must span."""
-
-NOT_MODELLED_PX = 0.005
-"""Floor of a dot's error: pixels are not alike inside, cells are not squares."""
-
-
-SHAPE_FLOOR_PX = 0.006
-"""What the whole grid may be off by at the edge of the mask, whatever the number of dots: shapes that all dots share
-draw them to the pixels, and that does not average out."""
 
 
 class Registration(Kind):
@@ -209,7 +209,12 @@ class _Shots:
             image, variance = self.image("dots", place, self.open_cells(cells))
             expected = self.nominal(cells)
             offset = self.scene_px * self.source_offset(place)
-            guesses = expected + offset + self.shift_px
+            guesses = brightest_near(
+                image,
+                expected + offset + self.shift_px,
+                search_px=max(1.0, (self.kind.spacing_cells * self.cell_px - 1) / 2),
+                sigma_px=self.cell_px / 2,
+            )
             if dots is None:
                 self.spot, sigma_error = fit_sigma(image, variance, guesses, self.spot)
             dots = fit_dots(image, variance, guesses, self.spot)
@@ -226,50 +231,6 @@ class _Shots:
         joined = [np.concatenate(parts) for parts in (nominal, source, seen, error, light, shot)]
         *dotwise, shots_of = joined
         return _AllDots(*dotwise, self.spot.sigma_px, sigma_error, shots_of, lost, dots)
-
-
-def plane_of(twin: Any, cells: tuple[int, int]) -> Plane:
-    """The nominal geometry of a lensless twin, in sensor pixels on the scale of the shadow."""
-    grown = 1 + twin.optics.gap_m / twin.optics.scene_distance_m
-    return Plane(
-        distance_px=twin.optics.scene_distance_m * grown / twin.sensor.pitch_m,
-        gap_px=twin.optics.gap_m * grown / twin.sensor.pitch_m,
-        radius_px=float(np.hypot(*cells)) / 2 * twin.cell_on_sensor_px,
-    )
-
-
-def half_pixels(twin: Any, cells: tuple[int, int], scene: tuple[int, int], frame: tuple[int, int]) -> Array:
-    """(2,) where the twin puts the shadow of the centre of the mask, in sensor pixels from the centre of the frame.
-
-    Zero where scene, shadow and sensor are all odd or even so that their centres can coincide; else half a pixel.
-    """
-    shadow = twin.shadow_shape(cells)
-    offsets = []
-    for axis in (0, 1):
-        image = int(np.ceil(scene[axis] * twin.scene_px - 1e-6))
-        full = image + shadow[axis] - 1
-        whole = twin.sensor.shape[axis]
-        start = (whole - frame[axis]) // 2 - (whole - full) // 2
-        offsets.append((image + shadow[axis] - 2) / 2 - start - (frame[axis] - 1) / 2)
-    return np.array(offsets)
-
-
-def noise_variance(frames: Pixels) -> Array:
-    """(h, w) variance of the mean of `frames` (n, h, w), n at least 2, as a line in the signal.
-
-    The line comes from the differences of the frames themselves: no gain is believed.
-    """
-    values = frames.astype(np.float64)
-    n = len(values)
-    mean, variance = values.mean(axis=0), values.var(axis=0, ddof=1)
-    order = np.argsort(mean, axis=None)
-    parts = np.array_split(order, 8)
-    x = np.array([mean.ravel()[part].mean() for part in parts])
-    y = np.array([variance.ravel()[part].mean() for part in parts])
-    weights = 1 / np.maximum(y, y.mean() / 10 + 1e-3)
-    slope, floor = np.polyfit(x - x.mean(), y, 1, w=weights) if np.ptp(x) > 1 else (0.0, float(y.mean()))
-    line = floor + max(0.0, float(slope)) * (mean - x.mean())
-    return (np.maximum(line, max(0.25 * float(y.min()), 0.0)) + 1 / 12) / n
 
 
 def _check_orientation(bench: Bench, shots: _Shots) -> None:
@@ -351,7 +312,7 @@ def _found(bench: Bench, shots: _Shots, dots: _AllDots, geometry: Geometry) -> F
         ),
         "blur_px": Value(
             value=dots.sigma_px,
-            error=dots.sigma_error,
+            error=float(np.hypot(dots.sigma_error, WIDTH_FLOOR_PX)),
             unit="px",
             text="Sigma of the Gaussian that a dot is wider than the boxes of cell and pixel make it",
         ),
@@ -388,13 +349,6 @@ def _found(bench: Bench, shots: _Shots, dots: _AllDots, geometry: Geometry) -> F
             "scene_px": list(bench.scene_px),
         },
     )
-
-
-def with_floor(geometry: Geometry, half_px: float) -> Geometry:
-    """The geometry with SHAPE_FLOOR_PX in its covariance, for dots that reach `half_px` from the middle."""
-    turn = SHAPE_FLOOR_PX / half_px
-    floor = np.diag(np.array([SHAPE_FLOOR_PX / 2, SHAPE_FLOOR_PX / 2, turn, turn, 0, 0, 0, 0]) ** 2)
-    return replace(geometry, covariance=geometry.covariance + floor)
 
 
 def _number(geometry: Geometry, name: str, value: float, unit: str, text: str) -> Value:

@@ -186,7 +186,7 @@ def _gamma_of(
     """gamma, its error and the largest misfit of floor + (1 - floor) share^gamma."""
     from scipy.optimize import least_squares
 
-    scale = np.maximum(error, 3e-4)
+    scale = np.maximum(error, 5e-4)
 
     def curve(values: Any, at: Array) -> Array:
         return np.asarray(values[1] + (1 - values[1]) * at ** values[0])

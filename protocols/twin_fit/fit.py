@@ -1,4 +1,4 @@
-"""The fit: most probable values of a twin for captures of known scenes, by damped Gauss-Newton, with their covariance."""
+"""The fit: most probable values of a twin for captures of known scenes, with their covariance."""
 
 from __future__ import annotations
 

@@ -76,9 +76,7 @@ def _show_deviation(axes: Axes, deviation: Any) -> None:
     limits = {"vmin": -DEVIATION_LIMIT, "vmax": DEVIATION_LIMIT}
     shown = axes.imshow(deviation[which], cmap="RdBu_r", interpolation="nearest", **limits)
     axes.grid(visible=False)
-    axes.set(
-        xlabel="column (px)", ylabel="row (px)", title="Its error over the noise: structure is what the twin lacks"
-    )
+    axes.set(xlabel="column (px)", ylabel="row (px)", title="Its error over the noise")
     figure: Any = axes.figure
     figure.colorbar(shown, ax=axes, label="standard deviations", shrink=0.7)
 
@@ -117,7 +115,7 @@ def _list_fitted(axes: Axes, calibration: Calibration) -> None:
         y = 1 - (number + 0.5) * step
         axes.text(0.0, y, name, transform=axes.transAxes, va="center")
         shown = told(calibration.record.values[name])
-        axes.text(1.0, y, shown, transform=axes.transAxes, va="center", ha="right", fontweight="medium")
+        axes.text(1.0, y, shown, transform=axes.transAxes, va="center", ha="right")
 
 
 def _show_told(axes: Axes, calibration: Calibration) -> None:
@@ -134,7 +132,7 @@ def _show_told(axes: Axes, calibration: Calibration) -> None:
         shares.append(float(error or np.nan) / float(prior["sigma"]))
     axes.barh(labels, shares, color=MEASURED)
     axes.axvline(1.0, color=WARNED, label="no more than known before")
-    axes.set(xscale="log", xlabel="error after the fit / error of the prior", title="What the captures told")
+    axes.set(xscale="log", xlabel="error after the fit / error of the prior", title="What was told")
     axes.tick_params(axis="y", labelsize=6)
     axes.invert_yaxis()
-    axes.legend(loc="lower left")
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0))

@@ -56,8 +56,8 @@ class TwinRefit:
     """Refits `names` of `twin` in place, batch by batch, with a memory of earlier ones: an information filter.
 
     memory: share of what earlier batches told that is kept at each update; what is forgotten is made up by what was
-    known at the start. 1 forgets nothing. Values that a measured table or map stands for drop out: panel_gamma, vignetting,
-    dark_offset. A checkpoint keeps `state_dict`.
+    known at the start. 1 forgets nothing. Values that a measured table or map stands for drop out:
+    panel_gamma, vignetting, dark_offset. A checkpoint keeps `state_dict`.
     """
 
     def __init__(self, twin: Twin, names: tuple[str, ...] = NAMES, *, memory: float = 0.98) -> None:

@@ -57,7 +57,7 @@ class FitTwin(Step):
     """Largest error on held-out frames, over their noise: a bad twin is worse than a few labelled frames."""
 
     instruments: dict[str, dict[str, float]] = {}
-    """Quantities to set before, by instrument: `{lamp: {power: 1.0}}`; as for the frames that the twin shall foretell."""
+    """Quantities to set before, by instrument: `{lamp: {power: 1.0}}`; as for the frames that the twin is for."""
 
     max_age_s: Annotated[float, Gt(0), Le(366 * DAY_S)] = DAY_S
     """For how long the twin counts."""

@@ -23,6 +23,9 @@ FILL = 0.7
 """Of the brightest pixel of a mask's frames, as foretold; the panel may be brighter at grey levels than believed."""
 
 PILOT_FILL = 0.8
+LEAST_FILL = 0.02
+"""Below it a bench counts as dark."""
+
 LEAK_TIMES_LONGER = 8.0
 """The closed panel is exposed so much longer than the open one, to see what leaks."""
 
@@ -96,6 +99,13 @@ class Taker:
         for mask, exposure_s in ((bench.open_mask(), opened_s), (bench.closed_mask(), closed_s)):
             frame = bench.frames("brightness", bench.white(), mask, exposure_s, keep=False)[0, 0]
             rates.append(max(float(np.quantile(frame, 0.99)) - self._black_dn, 0.5) / exposure_s)
+        signal_dn, range_dn = rates[0] * opened_s, bench.saturation_dn - self._black_dn
+        if signal_dn < LEAST_FILL * range_dn:
+            bench.refuse(
+                f"the frames are empty: a white scene through the open panel gives {signal_dn:.1f} DN above the dark "
+                f"after {opened_s:g} s, {LEAST_FILL * range_dn:.0f} DN are needed: switch the lamp on, open the "
+                "shutter, and look whether panel and monitor show what they are given"
+            )
         leak = min(max(rates[1] / rates[0], 1e-6), 0.5)
         self.brightness = {"open_dn_per_s": rates[0], "closed_dn_per_s": rates[1], "open_exposure_s": opened_s}
         self._twin.log_contrast.fill_(-np.log(leak))

@@ -14,7 +14,7 @@ from labctl.errors import RunFailed
 from labctl.frames.store import FrameStore
 from labctl.rig_file import RigSpec, load_rig
 from labctl.steps import StepResult
-from protocols.choose import disagreement, drawn_ranks, drawn_twins, posterior_of
+from protocols.choose import disagreement, drawn_ranks, drawn_twins, in_turn, posterior_of
 from protocols.data import Digits
 from tests.protocols.chain import CAPTURE, TRAIN, Chain
 
@@ -88,6 +88,15 @@ def test_a_sharp_choice_takes_the_highest_scores_and_a_flat_one_draws_at_random(
     assert scores[sharp].mean() > 0.88
     assert scores[flat].mean() == pytest.approx(0.5, abs=0.12)
     assert scores[flat].mean() < scores[proportional].mean() < scores[sharp].mean()
+
+
+def test_the_ranking_takes_its_share_of_any_beginning_from_each_order_and_names_everything_once() -> None:
+    one, other = np.arange(100), np.random.default_rng(1).permutation(100)
+    assert list(in_turn(one, other, 0.0)) == list(one)
+    assert list(in_turn(one, other, 1.0)) == list(other)
+    half = in_turn(one, other, 0.5)
+    assert sorted(half) == list(range(100))
+    assert len(set(half[:20]) & set(range(13))) >= 10
 
 
 def test_scenes_are_ranked_captured_in_that_order_and_learned_from_with_the_twin_fitted_on(tmp_path: Path) -> None:

@@ -228,5 +228,5 @@ def test_running_normalisation_forgets_masks_that_are_gone():
 
 
 def test_frames_that_never_differ_are_named_with_what_to_look_at():
-    with pytest.raises(BadInput, match="all measured frames are the same, .*look at the lamp, the lens cap"):
+    with pytest.raises(BadInput, match=r"all measured frames are the same, .*look at the lamp, the lens cap"):
         RunningNormalisation(Normalisation((16, 16))).see(torch.full((4, 1, 16, 16), 64.0), moving=True)

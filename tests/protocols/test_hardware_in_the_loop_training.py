@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-import labctl
+from labctl.calibration.record import Calibration, CalibrationRecord, Value
+from labctl.calibration.validity import bench_hash
 from labctl.config import ConfigError
-from labctl.errors import HardwareError, Stopped
+from labctl.errors import RunFailed, Stopped
 from labctl.protocol import load_protocol, plan_run
 from labctl.rig import Rig
 from labctl.rig_file import find_rig, load_rig
@@ -32,6 +30,7 @@ designs:
   learned: {type: learned, rate: 0.1}
 steps:
   train: {type: train, epochs: 1, batch: 32, augmentation: {shift_px: 1}}
+  fitted: {type: fit_twin}
   loop:
     type: train
     epochs: 1
@@ -63,7 +62,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     """A camera that was trained in simulation."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "small.yaml").write_text(SMALL.replace("FILE", str(data)).replace("epochs: 1", "epochs: 6", 1))
-    first, _ = plan_run(load_protocol(folder / "small.yaml"), load_rig(find_rig("sim"), overrides=SMALL_RIG))
+    first = plan_run(load_protocol(folder / "small.yaml"), load_rig(find_rig("sim"), overrides=SMALL_RIG)).steps[0]
     context = StepContext(first.setting, folder, folder, {}, lambda message: None, lambda: False, first.hash)
     first.instance.step.run(context)
     return folder / "model.pt"
@@ -77,9 +76,28 @@ def plan(tmp_path: Path, data: Path) -> Callable[..., Any]:
         path = tmp_path / "small.yaml"
         path.write_text(SMALL.replace("FILE", str(data)))
         settings = load_rig(find_rig(name), overrides=[*SMALL_RIG, *rig])
-        return plan_run(load_protocol(path, overrides=changes), settings).steps[1]
+        return plan_run(load_protocol(path, overrides=changes), settings).steps[2]
 
     return make
+
+
+def rough_twin(path: Path, spec: Any) -> Path:
+    """A twin file of the bench `spec` that knows little of it."""
+    values = {
+        "shift_px": (0.3, -0.2), "rotation_rad": 0.0, "scale": 1.0, "blur_px": 0.5, "panel_gamma": 2.2,
+        "log_contrast": 4.6, "stray": 0.03, "photons_per_s": 15000.0, "vignetting": 0.2, "dark_offset": 0.02,
+    }  # fmt: skip
+    record = CalibrationRecord(
+        kind="twin",
+        rig=spec.name,
+        rig_hash=spec.content_hash,
+        bench_hash=bench_hash(spec),
+        made=time.time(),
+        max_age_s=86_400,
+        values={name: Value(value=value, error=None, unit="1") for name, value in values.items()},
+        labctl="0",
+    )
+    return Calibration(record).save(path)
 
 
 @pytest.fixture
@@ -90,6 +108,7 @@ def run(tmp_path: Path, trained: Path) -> Callable[..., Any]:
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         taken: list[Any] = [] if asked is None else asked
+        twin = rough_twin(tmp_path / "twin.npz", planned.setting.rig)
         with Rig(planned.setting.rig) as rig:
             expose = rig.expose
             rig.expose = lambda plan: taken.append(plan) or expose(plan)  # type: ignore[method-assign]
@@ -97,7 +116,7 @@ def run(tmp_path: Path, trained: Path) -> Callable[..., Any]:
                 planned.setting,
                 folder,
                 tmp_path,
-                dict.fromkeys(planned.inputs, trained),
+                {reference: trained if reference.output == "model" else twin for reference in planned.inputs},
                 lambda message: None,
                 lambda: stop_at is not None and sum(map(len, taken)) >= stop_at,
                 planned.hash,
@@ -117,9 +136,17 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize("learns", ["both", "classifier"])
-def test_a_training_that_is_stopped_ends_at_the_bits_of_an_uninterrupted_one(learns, plan, run, tmp_path):
-    planned = plan(f"steps.loop.learns={learns}")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["learns=both"],
+        ["learns=classifier"],
+        ["gradient=learned_twin", "twin=${steps.fitted.twin}"],
+    ],
+    ids=["both", "classifier", "learned twin"],
+)
+def test_a_training_that_is_stopped_ends_at_the_bits_of_an_uninterrupted_one(changes, plan, run, tmp_path):
+    planned = plan(*(f"steps.loop.{change}" for change in changes))
     whole = run(planned, "whole")
     for stop_at in (80, 160):
         with pytest.raises(Stopped):
@@ -183,8 +210,6 @@ def test_what_does_not_learn_stays(plan, run, trained, tmp_path):
 
 
 def test_a_bench_without_light_is_found_before_any_training(plan, run):
-    from labctl.errors import RunFailed
-
     with pytest.raises(RunFailed, match="no light reaches the camera"):
         run(plan("steps.loop.exposure_s=1e-5", rig=["twin.light.photons_per_s=0.001"]))
 
@@ -221,7 +246,9 @@ def test_simulation_neither_needs_a_camera_nor_takes_instruments(plan):
 
 def test_settings_that_came_later_leave_the_hash_of_older_trainings_as_it_was(plan):
     simulated = plan("steps.loop.gradient=sim")
-    assert plan("steps.loop.gradient=sim", "steps.loop.learns=both", "steps.loop.corrections=all").hash == simulated.hash
+    assert (
+        plan("steps.loop.gradient=sim", "steps.loop.learns=both", "steps.loop.corrections=all").hash == simulated.hash
+    )
     assert plan("steps.loop.gradient=sim", "steps.loop.learns=mask").hash != simulated.hash
     other_bench = plan("steps.loop.gradient=sim", rig=["world.seed=2"])
     assert other_bench.hash == simulated.hash

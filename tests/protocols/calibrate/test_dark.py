@@ -63,5 +63,5 @@ def test_a_bright_dark_frame_is_refused(tmp_path: Path) -> None:
 
 def test_darkness_by_an_instrument_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
     settings = {"dark": Dark(darken={"shutter": {"open": 0.0}})}
-    with calibration_bench(tmp_path, settings=settings) as here, pytest.raises(BadInput, match="no shutter.open"):
+    with calibration_bench(tmp_path, settings=settings) as here, pytest.raises(BadInput, match=r"no shutter\.open"):
         here.measure("dark")

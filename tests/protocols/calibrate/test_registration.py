@@ -11,7 +11,8 @@ import pytest
 
 from labctl.errors import RunFailed
 from protocols.calibrate.bench import Bench
-from protocols.calibrate.registration import Registration, half_pixels
+from protocols.calibrate.dot_fitting import half_pixels
+from protocols.calibrate.registration import Registration
 from sim.twin_settings import TwinSettings
 from tests.protocols.calibrate.benches import CELLS, SCENE_PX, bench, found_as_calibration, world_of
 
@@ -90,9 +91,9 @@ def test_too_few_dots_are_refused_with_what_to_change(tmp_path: Path):
 
 def test_the_twin_puts_the_middle_of_the_mask_where_the_registration_says():
     """A twin whose grids do not have a common centre is off by half a pixel, and the registration knows it."""
-    for scene, cells in (((63, 63), (32, 32)), ((62, 63), (32, 31))):
+    scene, cells = (63, 63), (32, 32)
+    for frame, off in (((32, 32), (0.0, 0.0)), ((31, 30), (0.5, 0.0))):
         twin = _twin()
-        frame = twin.frame_shape(cells, scene)
         built = twin.build(_roads(), values=None)
         mask = np.zeros(cells)
         mask[8:-8, 8:-8] = 1.0
@@ -103,7 +104,8 @@ def test_the_twin_puts_the_middle_of_the_mask_where_the_registration_says():
         light = built.irradiance(point, built.psf(torch.from_numpy(mask)), roi=frame)[0, 0].detach().numpy()
         at = np.array([(light.sum(axis=1 - axis) * _places(frame[axis])).sum() / light.sum() for axis in (0, 1)])
         point_at = np.array([n // 2 - (n - 1) / 2 for n in scene])
-        assert at - point_at == pytest.approx(half_pixels(twin, cells, scene, frame), abs=0.05)
+        assert half_pixels(twin, cells, scene, frame) == pytest.approx(off)
+        assert at - point_at == pytest.approx(off, abs=0.05)
 
 
 def _places(n: int) -> np.ndarray:
