@@ -20,11 +20,11 @@ import labctl
 
 CHOICES: dict[str, dict[str, float]] = {
     "random": {},
-    "as shipped": {},
+    "half": {"random_share": 0.5},
     "drawn": {"random_share": 0.0},
     "greedy": {"random_share": 0.0, "sharpness": 100.0},
 }
-"""Settings of `choose`; `random` does without."""
+"""Settings of `choose`; `random` does without it."""
 
 
 def main() -> None:

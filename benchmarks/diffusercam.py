@@ -1,6 +1,6 @@
 """Real captures that no simulation made: PSF as a free form on six pairs of DiffuserCam, leaving one out.
 
-    python benchmarks/diffusercam.py --data FOLDER --out FOLDER [--bin 1]
+    python benchmarks/diffusercam.py --data FOLDER --out FOLDER [--bin 3] [--processes 2]
 
 Six pictures on a monitor, each seen by a camera with a lens and, through the same beam splitter, by one with a diffuser
 in its place. From five pairs a PSF is found; of the sixth, the frame is predicted from the picture, and the picture
@@ -88,7 +88,7 @@ def main() -> None:
     given = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     given.add_argument("--data", type=Path, default=os.environ.get("LABCTL_DATA"))
     given.add_argument("--out", type=Path, required=True)
-    given.add_argument("--bin", type=int, default=1, choices=(1, 2, 3, 5), help="bin pictures n x n for the final fit")
+    given.add_argument("--bin", type=int, default=3, choices=(1, 2, 3, 5), help="bin pictures n x n for the final fit")
     given.add_argument("--processes", type=int, default=2)
     options = given.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)

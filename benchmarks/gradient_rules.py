@@ -8,9 +8,10 @@ bench, 2 twice as far off. `physics_aware` has a twin fitted on that bench, by t
 
 Cosine: the mask gradient of the training loss on one batch, by each rule, against the truth, over CELLS random cells,
 half of them open. The truth is what the loss really changes by, on the noise-free bench, when one cell is opened or
-closed: the move that a binary mask makes. Asked at a camera that has learned on this bench (`straight_through`), exposed
-as it was there; normalised by frames of the bench, for `sim` by simulated ones, as each rule does. A cosine over CELLS numbers scatters by about
-1 / sqrt(CELLS). Accuracy: of mask and classifier trained on together for some epochs
+closed: the move that a binary mask makes. That is no infinitesimal step, so the cosine stays below 1 where twin and
+bench are the same, by the same for every rule. Asked at a camera that has learned on this bench (`straight_through`),
+exposed as it was there, normalised by frames of the bench, for `sim` by simulated ones. A cosine over CELLS numbers
+scatters by about (1 - cosine^2) / sqrt(CELLS). Accuracy: of mask and classifier trained on together for some epochs
 from the simulated start, on the test split of digits, exposed on the bench. Seeds draw bench, start and training.
 Writes OUT/rules.jsonl (a line for each rule, mismatch and seed), OUT/rules.md and OUT/rules.png.
 """

@@ -142,10 +142,17 @@ class RigSpec:
 
     @cached_property
     def content_hash(self) -> str:
-        """Content hash of the whole rig. A recording is no other rig, and a replay stands for the rig recorded."""
+        """Content hash of the whole rig. A recording is no other rig, and a replay stands for the rig recorded.
+
+        Settings of the world that came later leave it as it was where they are not given.
+        """
         if isinstance(stands_for := getattr(self.world, "rig_hash", None), str):
             return stands_for
-        return content_hash({key: value for key, value in self.resolved().items() if key != "record"})
+        data = {key: value for key, value in self.resolved().items() if key != "record"}
+        for name in getattr(self.world, "newer", ()):
+            if data["world"].get(name) is None:
+                del data["world"][name]
+        return content_hash(data)
 
     def resolved(self) -> dict[str, Any]:
         """The rig with every default filled in, as it is written to the run folder."""

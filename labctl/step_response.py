@@ -37,6 +37,9 @@ class Step:
     rise: bool
     delay_s: FloatArray
     fraction: FloatArray
+    begun_s: FloatArray | None = None
+    """(n,) from the picture being on the panel to the beginning of the exposure, by the clock of the camera: triggers
+    come early or late, exposures know when they were. None where nobody asked the camera."""
 
 
 @dataclass(frozen=True)

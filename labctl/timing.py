@@ -50,6 +50,9 @@ SHORT_EXPOSURE_S = 2e-3
 STEPS = 16
 """Steps in each direction. The first look of each comes at another delay, so that a slow camera sees all of them."""
 
+LOOK_EVERY_S, MOST_STEPS = 5e-4, 48
+"""So near to each other the first looks come when the number of steps is left open, and so many steps at most."""
+
 LONG_STEPS = 4
 """Steps in each direction that are watched for the whole time. The others need not be, by then it is known how long."""
 
@@ -201,13 +204,14 @@ def identity(spec: RigSpec, name: str, description: Mapping[str, Any]) -> dict[s
     return known
 
 
-def measure_timing(rig: Rig, *, longest_s: float = LONGEST_S, steps: int = STEPS) -> Measurement:
+def measure_timing(rig: Rig, *, longest_s: float = LONGEST_S, steps: int | None = STEPS) -> Measurement:
     """Measure every display of an opened rig, and its camera. Moves displays and camera; takes seconds.
 
-    longest_s: how long each display is watched after a step; it must settle well within. What lights the scene must be
-    on. Raises HardwareError when the frames do not show the step, or when a display does not settle.
+    longest_s: how long each display is watched after a step; it must settle well within. steps: in each direction;
+    None takes more with a slow camera, until looks come often enough to see a tail. What lights the scene must be on.
+    Raises HardwareError when the frames do not show the step, or when a display does not settle.
     """
-    if longest_s <= 0 or steps < 1:
+    if longest_s <= 0 or (steps is not None and steps < 1):
         raise BadInput(f"longest_s is {longest_s} and steps {steps}; a time above 0 s and at least 1 step are needed")
     devices, spec = rig.devices(), rig.spec
     displays: dict[str, Display] = {"mask": devices.mask}
@@ -217,11 +221,15 @@ def measure_timing(rig: Rig, *, longest_s: float = LONGEST_S, steps: int = STEPS
         display.show(_level(display, BRIGHT_LEVEL))
     devices.clock.sleep(longest_s)
     exposure = _short_exposure(devices)
-    camera = _measure_camera(devices, exposure, identity(spec, "camera", devices.camera.describe_device()))
+    device = identity(spec, "camera", devices.camera.describe_device())
+    camera, same_clock = _measure_camera(devices, exposure, device)
+    start_s = (camera.start_low_s + camera.start_high_s) / 2
     cycle_s = exposure.exposure_s + camera.frame_s
+    if steps is None:
+        steps = min(MOST_STEPS, max(STEPS, math.ceil(cycle_s / LOOK_EVERY_S)))
     measured, traces = {}, {}
     for name, display in displays.items():
-        bench = _StepBench(devices, display, exposure)
+        bench = _StepBench(devices, display, exposure, None if same_clock else start_s)
         bench.rest(longest_s)
         taken: list[Step] = []
         watch_s = longest_s
@@ -249,8 +257,9 @@ def measure_timing(rig: Rig, *, longest_s: float = LONGEST_S, steps: int = STEPS
 class _StepBench:
     """One display between dark and bright, everything else as it stands. It stands at bright before and after."""
 
-    def __init__(self, devices: RigDevices, display: Display, exposure: Exposure) -> None:
-        self._devices, self._display, self._exposure = devices, display, exposure
+    def __init__(self, devices: RigDevices, display: Display, exposure: Exposure, start_s: float | None) -> None:
+        """start_s: from trigger to exposure; None where the camera reads the computer's own clock."""
+        self._devices, self._display, self._exposure, self._start_s = devices, display, exposure, start_s
         self.noise = math.nan
 
     def rest(self, settle_s: float) -> None:
@@ -290,15 +299,19 @@ class _StepBench:
             delays.append(delay_s)
             due_s = max(delay_s * GROWTH, delay_s + FIRST_GAP_S)
         camera.disarm()
-        fraction = self._fraction(_pictures(frames))
-        return Step(rise, np.array(delays), fraction if rise else 1 - fraction)
+        fraction, delay_s = self._fraction(_pictures(frames)), np.array(delays)
+        begun_s = np.array([float(frame.camera_time_s[0]) for frame in frames]) - shown_s
+        if self._start_s is not None:
+            begun_s = delay_s + self._start_s
+        return Step(rise, delay_s, fraction if rise else 1 - fraction, begun_s)
 
     def _fraction(self, pictures: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """(N,) where each frame stands between dark, 0, and bright, 1; every pixel counts by how much it changes."""
         return np.asarray(((pictures - self._dark) * self._change).sum(axis=(1, 2)) / self._power)
 
 
-def _measure_camera(devices: RigDevices, exposure: Exposure, device: dict[str, Any]) -> CameraTiming:
+def _measure_camera(devices: RigDevices, exposure: Exposure, device: dict[str, Any]) -> tuple[CameraTiming, bool]:
+    """Its delays, and whether it reads the computer's own clock."""
     clock, camera = devices.clock, devices.camera
     taken = camera.configure(exposure)
     camera.arm(TRIGGERS)
@@ -313,11 +326,12 @@ def _measure_camera(devices: RigDevices, exposure: Exposure, device: dict[str, A
     trigger_s, arrival_s, camera_s = np.array(triggered), np.array(arrived), np.array(stamped)
     low_s = float((trigger_s - camera_s).max())
     high_s = max(low_s, float((arrival_s - taken.exposure_s - camera_s).min()))
-    if low_s - CLOCK_ERROR_S <= 0 <= high_s + CLOCK_ERROR_S:
-        low_s = high_s = 0.0  # the camera reads the computer's own clock
+    same_clock = low_s - CLOCK_ERROR_S <= 0 <= high_s + CLOCK_ERROR_S
+    if same_clock:
+        low_s = high_s = 0.0
     delay_s = np.median(camera_s - trigger_s)
     beyond_s = arrival_s - trigger_s - taken.exposure_s
-    return CameraTiming(
+    timing = CameraTiming(
         start_low_s=float(delay_s + low_s),
         start_high_s=float(delay_s + high_s),
         start_jitter_s=float((camera_s - trigger_s).std()),
@@ -327,6 +341,7 @@ def _measure_camera(devices: RigDevices, exposure: Exposure, device: dict[str, A
         exposure_s=taken.exposure_s,
         device=device,
     )
+    return timing, same_clock
 
 
 def _short_exposure(devices: RigDevices) -> Exposure:

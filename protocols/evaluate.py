@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from protocols.simulation import Simulation
 
 COLUMNS = (
-    "design", "rig", "stage", "seed", "accuracy", "accuracy_low", "accuracy_high", "majority", "n_test", "blurriness",
-    "aperture_ratio", "light_throughput",
+    "design", "rig", "stage", "step", "seed", "accuracy", "accuracy_low", "accuracy_high", "majority", "n_test",
+    "blurriness", "aperture_ratio", "light_throughput",
 )  # fmt: skip
 SEEN_FRAMES = 40
 """Frames whose blurriness is judged; the others are answered and let go."""
@@ -133,7 +133,7 @@ class Evaluate(Step):
             predicted=test.predicted,
             sample_id=test.sample_ids,
         )
-        row = {"design": setting.design, "rig": setting.rig.name, "seed": setting.seed, **metrics}
+        row = {"design": setting.design, "rig": setting.rig.name, "step": setting.name, "seed": setting.seed, **metrics}
         write_json(context.folder / EVALUATION_FILE, row)
         write_comparison(context.run_folder / "artifacts")
         return StepResult({"evaluation": context.folder / EVALUATION_FILE}, metrics)
@@ -188,7 +188,7 @@ def write_comparison(artifacts: Path) -> None:
     """Renew `comparison.csv` from all evaluations below `artifacts`, one row each, in a stable order."""
     rows = [json.loads(path.read_text()) for path in sorted(artifacts.glob(f"**/{EVALUATION_FILE}"))]
     stages = ("simulated", "captured", "finetuned")
-    rows.sort(key=lambda row: (row["design"], stages.index(row["stage"]), row["seed"]))
+    rows.sort(key=lambda row: (row["design"], stages.index(row["stage"]), row.get("step", ""), row["seed"]))
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()

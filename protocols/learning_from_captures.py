@@ -151,25 +151,46 @@ def measurement_for(
 ) -> Measurement:
     """The correction of a captured set that a step names; without `calibration` its frames stay as they are.
 
-    Frames minus those through the closed mask stand on the black of the nominal twin in either case, and are told for
-    the exposure that the simulator gave `camera`.
+    Frames minus those through the closed mask stand on the black of the nominal twin in either case.
+    """
+    from labctl.frames.store import FrameStore
+
+    _, height, width = FrameStore.open(frames).header.frame_shape
+    calibrations = {} if calibration is None else CalibrationSet(context.input(calibration))
+    measurement = Measurement.of(context.setting.rig, calibrations, corrections, (height, width), context.log)
+    return as_bright_as_trained(measurement, frames, camera, context)
+
+
+def as_bright_as_trained(
+    measurement: Measurement, frames: Path, camera: TrainedCamera, context: StepContext
+) -> Measurement:
+    """`measurement` with the level at which `camera` learned, as far as the capture of the set `frames` tells it.
+
+    Frames that still hold their leak keep the level that a search for the exposure gave them. Wanted light alone is
+    told at the level of white in the training: by what white gave on the bench; where no exposure was searched, by
+    exposure times, which holds under the light of the rig file.
     """
     from labctl.frames.closed import has_closed
     from labctl.frames.store import FrameStore
-
-    store = FrameStore.open(frames)
-    _, height, width = store.header.frame_shape
-    calibrations = {} if calibration is None else CalibrationSet(context.input(calibration))
-    measurement = Measurement.of(context.setting.rig, calibrations, corrections, (height, width), context.log)
-    return measurement.lasting(simulated_exposure_s(camera, context.setting)) if has_closed(store) else measurement
-
-
-def simulated_exposure_s(camera: TrainedCamera, setting: StepSetting) -> float:
-    """How long the simulator of the rig file exposes the mask of `camera`, by the rule that it was trained with."""
+    from protocols.capture.exposures import exposure_beside
     from protocols.simulation import Simulation
 
-    simulation = Simulation(setting.rig, camera.exposure)
-    return float(simulation.exposure_s(simulation.twin.psf(camera.mask)))
+    found = exposure_beside(frames)
+    if not has_closed(FrameStore.open(frames)):
+        searched = camera.exposure.exposure_s == "auto" and found.get("how") == "auto"
+        return measurement.searched() if searched else measurement
+    simulation = Simulation(context.setting.rig, camera.exposure)
+    psf = simulation.psf(camera.mask)
+    if "wanted_white_dn_per_s" not in found:
+        if camera.exposure.exposure_s == "auto":
+            context.log(
+                "careful: nobody measured what white gives on the bench without what leaks; the frames are told for "
+                "the exposure time of the training, which holds only where the light is that of the rig file"
+            )
+        return measurement.lasting(float(simulation.exposure_s(psf)))
+    twin = simulation.twin
+    level_dn = simulation.white_e(psf) * float((1 + twin.stray) * twin.sensor.gain_dn_per_e)
+    return measurement.standing_at(level_dn, found["wanted_white_dn_per_s"])
 
 
 def check_corrections(calibration: Reference | None, corrections: Corrections, setting: StepSetting) -> None:

@@ -58,6 +58,7 @@ class Measurement:
     black_dn: Tensor
     black_rate_dn_per_s: Tensor
     even: Tensor
+    gain: float = 1.0
     light_s: float | None = None
     """Exposure for which wanted light alone is told; None leaves it as it was exposed. See `lasting`."""
 
@@ -82,7 +83,7 @@ class Measurement:
         vary over the mask, not over the frame; they need a fitted twin.
 
         `gain` tells the light in electrons of the nominal sensor. Where the exposure was searched on the bench (`auto`)
-        full scale was held at the same DN, whatever the gain, and this part gives the light another level.
+        say so by `searched`.
         """
         import torch
 
@@ -104,8 +105,10 @@ class Measurement:
             flat = _map(used["flat"], "flat", frame_shape)
             # As in `flat_response`: a pixel that sees next to nothing has no signal worth scaling up.
             response = torch.where(flat >= LEAST_RESPONSE, 1 / flat.clamp(min=LEAST_RESPONSE), torch.zeros_like(flat))
+        gain = 1.0
         if "gain" in parts:
-            response = response * float(nominal.gain_dn_per_e) / used["photon_transfer"].value("gain_dn_per_e")
+            gain = float(nominal.gain_dn_per_e) / used["photon_transfer"].value("gain_dn_per_e")
+            response = response * gain
         places, scale = None, 1.0
         if "registration" in parts:
             registration = used["registration"]
@@ -123,10 +126,19 @@ class Measurement:
             black_dn=black,
             black_rate_dn_per_s=rate,
             even=even if "flat" in parts else ones,
+            gain=gain,
         )
 
+    def searched(self) -> Measurement:
+        """The same, for frames whose exposure was searched on the bench (`auto`), as in the training.
+
+        The search holds white at the same share of full scale. It has already exposed shorter for a shadow that is
+        larger, and longer for a gain that is lower: neither may change the level a second time.
+        """
+        return replace(self, response=self.response / self.gain, gain=1.0, brightness=1.0)
+
     def lasting(self, light_s: float) -> Measurement:
-        """The same, for a camera that was trained at exposures of `light_s` seconds.
+        """The same, for a camera that was trained at exposures of `light_s` seconds, under the light of this bench.
 
         A search for the exposure on the bench (`auto`) counts what leaks through closed cells, and exposes shorter for
         it. Once the leak is taken off, wanted light is as much too dark: at a contrast of 34:1 and 2 % of open cells,
@@ -134,6 +146,15 @@ class Measurement:
         as the search made them.
         """
         return replace(self, light_s=light_s)
+
+    def standing_at(self, level_dn: float, white_dn_per_s: float) -> Measurement:
+        """`lasting` for a bench of unknown light: wanted white light is told as `level_dn` above black.
+
+        white_dn_per_s: what white gives in the middle of the frame of this bench, less what leaks.
+        """
+        rows, columns = self.response.shape
+        middle = self.response[rows // 4 : rows - rows // 4, columns // 4 : columns - columns // 4]
+        return self.lasting(level_dn / (white_dn_per_s * self.brightness * float(middle.mean())))
 
     def correct(self, frames: Tensor, exposure_s: float | Tensor) -> Tensor:
         """(N, 1, h, w) DN of the bench to DN of the nominal twin. exposure_s: one, or (N,), as the camera took it.

@@ -241,6 +241,7 @@ class Train(Step):
             shape = setting.rig.twin.frame_shape(cells, scene_px)
             calibrations = CalibrationSet(context.input(self.calibration))
             measurement = Measurement.of(setting.rig, calibrations, self.corrections, shape, context.log)
+            measurement = measurement.searched() if self.exposure_s == "auto" else measurement
         if not self.measures:
             from protocols.joint_training import JointTraining
 

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -223,6 +223,11 @@ class AsBuiltWorldSettings(Frozen):
     Each error is drawn from its range by `seed`, in a stream of its own, unless the file fixes it. From `gain_error`
     on, what the file does not name is as the twin says; the word `drawn` draws it, too.
     """
+
+    newer: ClassVar[frozenset[str]] = frozenset(
+        {"gain_error", "read_noise_e", "crosstalk", "panel_response_s", "monitor_gamma", "tilt_deg", "gap_error"}
+    )
+    """See `Step.newer`."""
 
     type: Literal["as-built"] = "as-built"
     seed: Seed = 0

@@ -98,6 +98,9 @@ class CalibrationRecord(Frozen):
     built_on: dict[str, str] = {}
     """Ids of the calibrations that it stands on, by kind."""
 
+    anew: bool = False
+    """Somebody asked for it though there was a good one: nothing that is older counts any more."""
+
     values: dict[str, Value] = {}
     arrays: dict[str, ArrayNote] = {}
     warnings: tuple[str, ...] = ()
@@ -132,8 +135,8 @@ class Calibration:
 
     @property
     def id(self) -> str:
-        """Sixteen hex digits that only this very content has."""
-        digest = hashlib.sha256(self.record.model_dump_json().encode())
+        """Sixteen hex digits that only this content has. Fields at their default do not count: records may grow."""
+        digest = hashlib.sha256(self.record.model_dump_json(exclude_defaults=True).encode())
         for name, array in sorted(self._all_arrays().items()):
             digest.update(name.encode() + str((array.dtype.str, array.shape)).encode())
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -179,12 +182,7 @@ class Calibration:
             raise BadInput(f"there is no calibration '{path}'; run `labctl run calibrate.yaml`") from None
         except _DAMAGED as error:
             raise RunFailed(f"{path} is no calibration, or damaged ({error}); calibrate anew") from error
-        if found != SCHEMA:
-            raise RunFailed(f"{path} has format {found}; {SCHEMA} is needed; calibrate anew")
-        try:
-            record = CalibrationRecord.model_validate_json(text)
-        except ValidationError as error:
-            raise RunFailed(f"{path} is no valid calibration ({error}); calibrate anew") from error
+        record = _record_from(text, found, path)
         arrays, raw = _parted(content)
         made = cls(record, arrays, raw)
         if made.id != said:
@@ -193,9 +191,29 @@ class Calibration:
             )
         return made
 
+    @staticmethod
+    def record_in(path: Path) -> CalibrationRecord:
+        """Only the record of a file, quickly. Raises RunFailed; whether all is as it was written, `load` can say."""
+        try:
+            with np.load(path, allow_pickle=False) as packed:
+                text = bytes(packed["record.json"]).decode()
+            found = json.loads(text).get("format")
+        except _DAMAGED as error:
+            raise RunFailed(f"{path} is no calibration, or damaged ({error}); calibrate anew") from error
+        return _record_from(text, found, path)
+
     def _all_arrays(self) -> dict[str, Array]:
         named = {f"array/{name}": np.asarray(array) for name, array in self.arrays.items()}
         return named | {f"raw/{name}": np.asarray(array) for name, array in self.raw.items()}
+
+
+def _record_from(text: str, found: Any, path: Path) -> CalibrationRecord:
+    if found != SCHEMA:
+        raise RunFailed(f"{path} has format {found}; {SCHEMA} is needed; calibrate anew")
+    try:
+        return CalibrationRecord.model_validate_json(text)
+    except ValidationError as error:
+        raise RunFailed(f"{path} is no valid calibration ({error}); calibrate anew") from error
 
 
 def _parted(content: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:

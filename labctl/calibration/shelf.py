@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
-from labctl.calibration.record import Calibration
+from labctl.calibration.record import Calibration, CalibrationRecord
 from labctl.errors import BadInput, LabctlError
 from labctl.state import state_folder
 
 log = logging.getLogger(__name__)
 
 SUFFIX = ".npz"
+
+Answer = Literal["take", "pass", "stop"]
+"""To the record of a calibration: this one; an older one may do; none that is older will."""
 
 
 class Shelf:
@@ -34,6 +38,23 @@ class Shelf:
                 return Calibration.load(path)
             except LabctlError as error:
                 log.warning("%s", error)
+        return None
+
+    def newest_that(self, kind: str, tell: Callable[[CalibrationRecord], Answer]) -> Calibration | None:
+        """The newest one of `kind` that `tell` takes; None when it stops before, or when there is none.
+
+        tell: is given the record of one after the other, newest first. Damaged ones are said and passed over.
+        """
+        for path in reversed(self.files(kind)):
+            try:
+                answer = tell(Calibration.record_in(path))
+                if answer == "take":
+                    return Calibration.load(path)
+            except LabctlError as error:
+                log.warning("%s", error)
+                continue
+            if answer == "stop":
+                return None
         return None
 
     def files(self, kind: str) -> list[Path]:

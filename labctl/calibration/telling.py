@@ -13,6 +13,9 @@ SCALES: dict[str, tuple[tuple[str, float], ...]] = {
 }
 """Smaller units in which small numbers are easier to read."""
 
+NOTHING = 1e-12
+"""Seconds, radians or metres that are told as 0."""
+
 NAMED_NUMBERS = 4
 """A value of more numbers is told by its range."""
 
@@ -21,6 +24,8 @@ def told(value: Value) -> str:
     """`9.98 ± 0.03 DN`; `(0.81 ± 0.01, −1.2 ± 0.01) px`; without ± where the error was not found out."""
     numbers = value.value if isinstance(value.value, tuple) else (value.value,)
     errors = value.error if isinstance(value.error, tuple) else (value.error,) * len(numbers)
+    if value.unit in SCALES:  # what the arithmetic left of a zero is not a picosecond
+        numbers = tuple(0.0 if abs(number) < NOTHING else number for number in numbers)
     unit, scale = _unit_for(value.unit, max((abs(number) for number in numbers), default=0.0))
     if len(numbers) > NAMED_NUMBERS:
         low, high = (_signed(f"{extreme / scale:.4g}") for extreme in (min(numbers), max(numbers)))

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pydantic import BaseModel
+
 from labctl.calibration.record import CalibrationRecord
 from labctl.config import content_hash
 from labctl.rig_file import RigSpec
@@ -36,13 +38,11 @@ class Verdict:
 def bench_hash(spec: RigSpec) -> str:
     """Hash of what makes a bench this bench: its devices and, where they are simulated, the world they stand in.
 
-    What is believed about it (twin, roads), how it is exposed and what is recorded may change.
+    What is believed about it (twin, roads), how it is exposed and what is recorded may change. Settings at their
+    default do not count: a driver or a world that learns a new setting leaves every bench what it was.
     """
-    devices = {name: device.model_dump(mode="json") for name, device in spec.devices.items()}
-    for settings in devices.values():
-        settings.pop("settle_s", None)
-    world = None if spec.world is None else spec.world.model_dump(mode="json")
-    return content_hash({"devices": devices, "world": world})
+    world = None if spec.world is None else _told(spec.world)
+    return content_hash({"devices": {name: _told(device) for name, device in spec.devices.items()}, "world": world})
 
 
 def beliefs_of(spec: RigSpec, sections: tuple[str, ...]) -> dict[str, str]:
@@ -95,14 +95,25 @@ def _foreign(record: CalibrationRecord, spec: RigSpec) -> tuple[str, ...]:
     changed = [
         name
         for name, device in spec.devices.items()
-        if name in record.devices and record.devices[name].get("settings") != _settings(device)
+        if name in record.devices and _differs(record.devices[name].get("settings"), device)
     ]
     what = f"its {', '.join(changed)} changed" if changed else "its devices or its world changed"
     return (f"of rig '{record.rig}' as it was before {what}",)
 
 
-def _settings(device: Any) -> dict[str, Any]:
-    return {key: value for key, value in device.model_dump(mode="json").items() if key != "settle_s"}
+def _told(settings: BaseModel) -> dict[str, Any]:
+    """Settings that are not at their default, and of which type they are."""
+    told = {"type": getattr(settings, "type", None), **settings.model_dump(mode="json", exclude_defaults=True)}
+    told.pop("settle_s", None)
+    return told
+
+
+def _differs(before: Any, device: BaseModel) -> bool:
+    """Whether a setting that was recorded is another one now. One that was not known then says nothing."""
+    now = device.model_dump(mode="json")
+    return isinstance(before, Mapping) and any(
+        now.get(key) != value for key, value in before.items() if key != "settle_s"
+    )
 
 
 def _aged(record: CalibrationRecord, now: float) -> list[str]:

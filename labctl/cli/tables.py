@@ -94,7 +94,7 @@ STAGES = ("simulated", "captured", "finetuned")
 
 
 def result_table(summary: Mapping[str, Any]) -> Table | None:
-    """Accuracy of every evaluation, one row per design and seed, one column per stage; None without evaluations."""
+    """Accuracy of every evaluation, one row per design and seed, a column for each; None without evaluations."""
     found = _evaluations(summary)
     if not found:
         return None
@@ -102,44 +102,55 @@ def result_table(summary: Mapping[str, Any]) -> Table | None:
     title = f"accuracy on rig '{summary['rig']}', 95 % interval; always naming the largest class gives {majority:.3f}"
     table = Table(title=title, title_justify="left")
     table.add_column("design / seed")
-    stages = [stage for stage in STAGES if any(row["stage"] == stage for row in found)]
-    for stage in stages:
-        table.add_column(stage, justify="right")
+    headings = _headings([summary])
+    for heading in headings.values():
+        table.add_column(heading, justify="right")
     for design in dict.fromkeys(row["design"] for row in found):
         rows = [row for row in found if row["design"] == design]
         seeds = dict.fromkeys(row["seed"] for row in rows)
         for seed in seeds:
-            cells = {row["stage"]: row for row in rows if row["seed"] == seed}
-            table.add_row(f"{design}/{seed}", *(_accuracy(cells[s]) if s in cells else "" for s in stages))
+            cells = {(row["stage"], row["step"]): row for row in rows if row["seed"] == seed}
+            table.add_row(f"{design}/{seed}", *(_accuracy(cells[key]) if key in cells else "" for key in headings))
         if len(seeds) > 1:
-            means = [_mean([row["accuracy"] for row in rows if row["stage"] == stage]) for stage in stages]
-            table.add_row(f"{design}, mean of {len(seeds)} seeds", *(f"{mean:.3f}" for mean in means), end_section=True)
+            of = {key: [row["accuracy"] for row in rows if (row["stage"], row["step"]) == key] for key in headings}
+            means = [f"{_mean(values):.3f}" if values else "" for values in of.values()]
+            table.add_row(f"{design}, mean of {len(seeds)} seeds", *means, end_section=True)
     return table
 
 
 def accuracy_table(summaries: Sequence[Mapping[str, Any]]) -> Table:
-    """Accuracy of several runs side by side: one row per design and stage, the mean over seeds."""
+    """Accuracy of several runs side by side: one row per design and evaluation, the mean over seeds."""
     table = Table(title="accuracy, mean over seeds; intervals stand in the reports", title_justify="left")
     table.add_column("design")
     table.add_column("stage")
     cells: dict[tuple[str, str], dict[int, list[float]]] = {}
+    headings = _headings(summaries)
     for number, summary in enumerate(summaries):
         table.add_column(f"{number + 1}: {summary['name']} on {summary['rig']}", justify="right")
         for row in _evaluations(summary):
-            cells.setdefault((row["design"], row["stage"]), {}).setdefault(number, []).append(row["accuracy"])
+            key = (row["design"], headings[row["stage"], row["step"]])
+            cells.setdefault(key, {}).setdefault(number, []).append(row["accuracy"])
     for (design, stage), values in cells.items():
         means = [f"{_mean(values[n]):.3f}" if n in values else "–" for n in range(len(summaries))]
         table.add_row(design, stage, *means)
     return table
 
 
+def _headings(summaries: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
+    """What (stage, step) is called, by stage; the step is named where one run evaluates a stage in several steps."""
+    of_runs = [dict.fromkeys((row["stage"], row["step"]) for row in _evaluations(summary)) for summary in summaries]
+    several = {stage for keys in of_runs for stage in STAGES if sum(there == stage for there, _ in keys) > 1}
+    keys = sorted({key: None for keys in of_runs for key in keys}, key=lambda key: STAGES.index(key[0]))
+    return {(stage, step): f"{stage} ({step})" if stage in several else stage for stage, step in keys}
+
+
 def _evaluations(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Metrics of all steps that report an accuracy for a stage, with their design and seed."""
+    """Metrics of all steps that report an accuracy for a stage, with their step, design and seed."""
     found = []
     for step in summary["steps"]:
-        _, *cell = step["name"].split("/")
+        name, *cell = step["name"].split("/")
         if {"accuracy", "stage"} <= set(step["metrics"]) and cell:
-            found.append({**step["metrics"], "design": "/".join(cell[:-1]) or "–", "seed": cell[-1]})
+            found.append({**step["metrics"], "step": name, "design": "/".join(cell[:-1]) or "–", "seed": cell[-1]})
     return found
 
 

@@ -51,7 +51,9 @@ def spread_of(picture: npt.ArrayLike, noise_variance: float, *, fitted: int = 1)
 def without_trend(picture: npt.ArrayLike, degree: int) -> tuple[FloatArray, int]:
     """The map (h, w) less a smooth surface, a polynomial of this degree, and how many numbers that took.
 
-    Light that falls off smoothly is no property of pixels. EMVA 1288 takes it off with a high-pass filter.
+    Light that falls off smoothly is no property of pixels. EMVA 1288 takes it off with a high-pass filter, which keeps
+    less of what neighbouring pixels share: the two differ where the response of pixels is patchy. On frames of some ten
+    pixels a side, the margin of a filter would leave too few of them.
     """
     values = np.asarray(picture, dtype=np.float64)
     y, x = (np.linspace(-1, 1, n) for n in values.shape)

@@ -53,7 +53,7 @@ def show_map(axes: Axes, picture: Any, title: str, unit: str, *, sigmas: float =
     axes.set_title(title)
     axes.set(xlabel="column (px)", ylabel="row (px)")
     figure: Any = axes.figure
-    figure.colorbar(shown, ax=axes, label=unit, shrink=0.85)
+    figure.colorbar(shown, ax=axes, label="relative" if unit == "1" else unit, shrink=0.85)
 
 
 def list_values(axes: Axes, calibration: Calibration, names: Sequence[tuple[str, str]], title: str) -> None:

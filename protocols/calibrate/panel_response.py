@@ -14,6 +14,7 @@ from labctl.errors import BadInput
 from labctl.steps import StepSetting
 from protocols.calibrate.brightness_ladder import Ladder, Levels, climb, dark_frame, signal_of, spread_levels
 from protocols.calibrate.kind import DAY_S, Found, Kind
+from protocols.calibrate.page import MEASURED, in_style, sheet
 from protocols.calibrate.response_table import Response, check_rising, file_hash, read_table, response_from
 
 if TYPE_CHECKING:
@@ -236,11 +237,10 @@ def _table(response: Response) -> dict[str, tuple[Array, ArrayNote]]:
     }
 
 
+@in_style
 def _ladder_figure(ladder: Ladder) -> Figure:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.5, 3.5), layout="constrained")
-    axes = figure.subplots()
-    axes.errorbar(ladder.levels, ladder.relative, ladder.error, fmt="o", ms=3, color="#D55E00")
-    axes.set(xlabel="level", ylabel="transmittance, level 255 = 1", ylim=(0, None))
+    figure, axes = sheet(3.5, 1, 1)
+    axes[0, 0].errorbar(ladder.levels, ladder.relative, ladder.error, fmt="o", ms=3, color=MEASURED)
+    top = 1.05 * float(np.max(ladder.relative))
+    axes[0, 0].set(xlabel="level", ylabel="transmittance, level 255 = 1", ylim=(0, top), title="What was measured")
     return figure

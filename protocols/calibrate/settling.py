@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -12,9 +12,18 @@ from annotated_types import Ge, Gt, Le
 
 from labctl.calibration.record import ArrayNote, Calibration, Value
 from labctl.errors import HardwareError
-from labctl.step_response import SETTLED, Step, step_fraction
+from labctl.step_response import NOISE_SIGMAS, SETTLED, Response, Step, response_of, settled_after, step_fraction
 from labctl.steps import StepSetting
-from labctl.timing import LONGEST_S, STEPS, Measurement, measure_timing, save_timing, settle_display
+from labctl.timing import (
+    LONG_STEPS,
+    LONGEST_S,
+    MOST_STEPS,
+    STEPS,
+    Measurement,
+    measure_timing,
+    save_timing,
+    settle_display,
+)
 from protocols.calibrate.kind import Found, Kind
 from protocols.calibrate.page import CONCLUDED, MEASURED, in_style, list_values, sheet
 
@@ -37,14 +46,21 @@ TAIL_SHARE = 0.03
 LEAST_TAIL = 6
 """Frames of the tail that are needed."""
 
+SHOWN_S = 5e-4
+"""A display that is painted on a screen says no better than this when its picture was there: the painting takes its
+time, and display servers count in milliseconds."""
+
 LATE = 2.0
 """In settling times, from when on a display is at rest."""
 
 FROM_STEP_TO_STEP = 0.02
 """Relative difference of what is missing from step to step, besides the noise of the frames."""
 
-FRAMES_PER_STEP = 60
-"""About; for the plan."""
+FRAMES_PER_STEP, REAL_FRAMES_PER_STEP = 60, 5
+"""About; for the plan. Simulated cameras cost no time, and look more often."""
+
+SCATTERS_S = 2e-3
+"""Standard deviation of a latency from which on it is worth a warning."""
 
 
 class Settling(Kind):
@@ -56,20 +72,23 @@ class Settling(Kind):
 
     name: ClassVar[str] = "settling"
     title: ClassVar[str] = "Settling and delays"
+    version: ClassVar[int] = 2
 
     longest_s: Annotated[float, Gt(0), Le(60)] = LONGEST_S
     """How long each display is watched after a step."""
 
-    steps: Annotated[int, Ge(2), Le(256)] = STEPS
-    """In each direction."""
+    steps: Annotated[int, Ge(2), Le(256)] | None = None
+    """In each direction; None: more of them the slower the camera is."""
 
     def exposures(self, setting: StepSetting) -> int:
         """See `Kind.exposures`."""
-        return 4 * self.steps * FRAMES_PER_STEP
+        if setting.rig.simulated:
+            return 4 * (self.steps or STEPS) * FRAMES_PER_STEP
+        return 4 * (self.steps or MOST_STEPS) * REAL_FRAMES_PER_STEP
 
     def exposure_seconds(self, setting: StepSetting) -> float:
         """See `Kind.exposure_seconds`."""
-        return 4 * self.steps * 0.5 * self.longest_s
+        return 4 * LONG_STEPS * self.longest_s
 
     def measure(self, bench: Bench) -> Found:
         """See `Kind.measure`."""
@@ -85,7 +104,8 @@ class Settling(Kind):
         bench.taken += measured.timing.camera.triggers + sum(
             len(step.delay_s) for steps in measured.steps.values() for step in steps
         )
-        return Found(values=_values(measured), arrays=_traces(measured), warnings=_warnings(measured))
+        values = _values(measured, 0.0 if bench.rig.spec.simulated else SHOWN_S)
+        return Found(values=values, arrays=_traces(measured), warnings=_warnings(values))
 
     def draw(self, calibration: Calibration) -> Figure:
         """See `Kind.draw`."""
@@ -94,7 +114,7 @@ class Settling(Kind):
 
 @dataclass(frozen=True)
 class Settled:
-    """When frames show a step to within `SETTLED`, in seconds from the picture being on the panel."""
+    """When exposures begin that show a step to within `SETTLED`, in seconds from the picture being on the panel."""
 
     time_s: float
     error_s: float
@@ -108,7 +128,7 @@ def settled_of(steps: Sequence[Step], noise: float, late_s: float) -> Settled | 
     step. late_s: from here on a frame shows the picture that all others are held against. None where fewer than
     LEAST_TAIL frames saw the tail: the display is faster than the camera.
     """
-    delay = np.concatenate([step.delay_s for step in steps])
+    delay = np.concatenate([_begun(step) for step in steps])
     missing = 1 - np.concatenate([step.fraction for step in steps])
     late = delay > late_s
     at_rest, at_rest_error = (float(missing[late].mean()), noise / late.sum() ** 0.5) if late.any() else (0.0, noise)
@@ -138,30 +158,68 @@ def settled_of(steps: Sequence[Step], noise: float, late_s: float) -> Settled | 
     return Settled(max(0.0, time_s), float(np.sqrt(chance_s2 + shape_s**2 + rest_s**2)))
 
 
-def _settled(measured: Measurement, name: str) -> tuple[float, float]:
-    """The later of both directions. The spread of the latency is part of its error."""
+def _begun(step: Step) -> npt.NDArray[np.float64]:
+    return step.delay_s if step.begun_s is None else step.begun_s
+
+
+def _response(measured: Measurement, name: str) -> Response:
+    """Of one display, with the delays counted to the exposures themselves: what the trigger takes is the camera's."""
     found = measured.timing.displays[name]
-    seen_s = found.settle_s - found.margin_s
+    steps = [Step(step.rise, _begun(step), step.fraction) for step in measured.steps[name]]
+    return response_of(steps, exposure_s=found.exposure_s, noise=found.noise)
+
+
+def _settled(measured: Measurement, name: str, response: Response, shown_s: float) -> tuple[float, float]:
+    """The later of both directions, and its error: the spread of the latency, the clock of the camera and shown_s, what
+    is not known of when the picture was there, have part in it.
+
+    Where the tail of a direction is not seen, the middle between its last frame that was off and the next one.
+    """
+    found, camera = measured.timing.displays[name], measured.timing.camera
+    clock_s = (camera.start_high_s - camera.start_low_s) / 12**0.5
     times = []
     for rise in (True, False):
-        mine = [step for step in measured.steps[name] if step.rise == rise]
-        settled = settled_of(mine, found.noise, LATE * seen_s)
-        if settled is not None:
-            times.append((settled.time_s, float(np.hypot(settled.error_s, found.latency_spread_s / len(mine) ** 0.5))))
-    return max(times, default=(seen_s, found.settle_error_s))
+        mine = [Step(rise, _begun(step), step.fraction) for step in measured.steps[name] if step.rise == rise]
+        settled = settled_of(mine, found.noise, LATE * response.settle_s)
+        if settled is None:
+            seen_s, gap_s = settled_after(mine, found.noise)
+            settled = Settled(max(0.0, seen_s - gap_s / 2), gap_s / 12**0.5)
+        spread_s = response.latency_spread_s / len(mine) ** 0.5
+        times.append((settled.time_s, float(np.linalg.norm([settled.error_s, spread_s, clock_s, shown_s]))))
+    return max(times)
 
 
-def _values(measured: Measurement) -> dict[str, Value]:
+def _latency(measured: Measurement, name: str, response: Response, shown_s: float) -> tuple[float, float]:
+    """Until the light begins to change, and its error. Of a display that no frame caught changing, the middle between
+    the last frame that showed nothing of the new picture and the first that showed all of it."""
+    found = measured.timing.displays[name]
+    if response.latency_spread_s > 0:
+        return response.latency_s, float(np.hypot(response.latency_spread_s, shown_s))
+    begun = np.concatenate([_begun(step) for step in measured.steps[name]])
+    shown = np.concatenate([step.fraction for step in measured.steps[name]])
+    tolerance = max(SETTLED, NOISE_SIGMAS * found.noise)
+    latest = float((begun[shown < tolerance] + found.exposure_s).max(initial=0.0))
+    first = float(begun[shown > 1 - tolerance].min())
+    return max(0.0, (latest + first) / 2), float(np.hypot((first - latest) / 12**0.5, shown_s))
+
+
+def _values(measured: Measurement, shown_s: float) -> dict[str, Value]:
     values: dict[str, Value] = {}
     for name, found in measured.timing.displays.items():
-        settled_s, error = _settled(measured, name)
-        within = f"Until frames of {1e3 * found.exposure_s:.3g} ms show the {name} picture to within {SETTLED:.1%}"
+        response = _response(measured, name)
+        settled_s, error = _settled(measured, name, response, shown_s)
+        latency_s, latency_error = _latency(measured, name, response, shown_s)
+        within = (
+            f"From the picture on the panel to the first exposure of {1e3 * found.exposure_s:.3g} ms that shows the "
+            f"{name} picture to within {SETTLED:.1%}"
+        )
+        waits = "The latest that was seen, to the trigger, and a margin: what the rig waits"
         told = {
             f"settle_{name}_s": (settled_s, error, within),
-            f"wait_{name}_s": (found.settle_s, None, "The latest seen, and a margin: what the rig waits"),
-            f"latency_{name}_s": (found.latency_s, found.latency_spread_s, "Until the light begins to change"),
-            f"rise_{name}_s": (found.rise_s, None, "Time constant towards more light"),
-            f"fall_{name}_s": (found.fall_s, None, "Time constant towards less light"),
+            f"wait_{name}_s": (found.settle_s, None, waits),
+            f"latency_{name}_s": (latency_s, latency_error, "Until the light begins to change"),
+            f"rise_{name}_s": (response.rise_s, None, "Time constant towards more light"),
+            f"fall_{name}_s": (response.fall_s, None, "Time constant towards less light"),
         }
         values |= {key: Value(value=v, error=e, unit="s", text=text) for key, (v, e, text) in told.items()}
     camera = measured.timing.camera
@@ -184,9 +242,9 @@ def _traces(measured: Measurement) -> dict[str, tuple[npt.NDArray[np.float64], A
     for name, steps in measured.steps.items():
         for way, rise in (("rise", True), ("fall", False)):
             mine = [step for step in steps if step.rise == rise]
-            delay = np.concatenate([step.delay_s for step in mine])
+            delay = np.concatenate([_begun(step) for step in mine])
             shown = np.concatenate([step.fraction for step in mine])
-            arrays[f"{name}_{way}_delay_s"] = delay, ArrayNote(unit="s", text="From picture on the panel to trigger")
+            arrays[f"{name}_{way}_delay_s"] = delay, ArrayNote(unit="s", text="From picture on the panel to exposure")
             arrays[f"{name}_{way}"] = shown, ArrayNote(unit="1", text="Share of the step that the frame shows")
         arrays[f"{name}_exposure_s"] = (
             np.array([measured.timing.displays[name].exposure_s]),
@@ -195,12 +253,13 @@ def _traces(measured: Measurement) -> dict[str, tuple[npt.NDArray[np.float64], A
     return arrays
 
 
-def _warnings(measured: Measurement) -> tuple[str, ...]:
+def _warnings(values: Mapping[str, Value]) -> tuple[str, ...]:
+    spreads = {name: values[f"latency_{name}_s"].error for name in ("mask", "scene") if f"latency_{name}_s" in values}
     return tuple(
-        f"the latency of the {name} display scatters by {1e3 * found.latency_spread_s:.2g} ms from step to step: it "
-        "waits for its refresh"
-        for name, found in measured.timing.displays.items()
-        if found.latency_spread_s > 2e-3
+        f"the latency of the {name} display scatters by {1e3 * spread_s:.2g} ms from step to step: it waits for its "
+        "refresh, or the computer is busy"
+        for name, spread_s in spreads.items()
+        if isinstance(spread_s, float) and spread_s > SCATTERS_S
     )
 
 
@@ -240,6 +299,6 @@ def _steps(axes: Any, calibration: Calibration, name: str) -> None:
         axes.plot(1e3 * time_s, np.maximum(model, 1e-9), color=colour, linewidth=0.8)
     axes.axhline(SETTLED, color="#9aa3ad", linewidth=0.8)
     axes.axvline(1e3 * settled_s, color="#22272e", linestyle="--", linewidth=0.8, label="settled")
-    axes.set(yscale="log", ylim=(1e-5, 2), xlabel="from picture to trigger (ms)", ylabel="missing of the step")
+    axes.set(yscale="log", ylim=(1e-5, 2), xlabel="from picture to exposure (ms)", ylabel="missing of the step")
     axes.set_title(f"{name} display".capitalize())
     axes.legend()

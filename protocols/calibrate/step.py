@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from labctl import __version__
 from labctl.calibration.record import Calibration, CalibrationRecord
-from labctl.calibration.shelf import SUFFIX, Shelf
+from labctl.calibration.shelf import SUFFIX, Answer, Shelf
 from labctl.calibration.validity import Verdict, beliefs_of, bench_hash, in_words, judge
 from labctl.durable import write_json
 from labctl.errors import BadInput
@@ -88,6 +88,11 @@ class Calibrate(Step):
         for name in order:
             setting.rig.require(sorted(KINDS[name].needs), f"the calibration `{name}`")
         check_instruments(self.instruments, setting)
+        if "dark" in order:
+            try:
+                check_instruments(self.dark.darken, setting)
+            except BadInput as error:
+                raise BadInput(str(error), at=setting.at("dark", "darken")) from None
 
     def estimate(self, setting: StepSetting) -> Estimate:
         """What would be measured now, and what would be kept."""
@@ -130,7 +135,7 @@ class Calibrate(Step):
             else:
                 why = "asked for anew" if verdict.good and there is not None else _why(verdict)
                 context.log(f"`{name}` is measured: {why}")
-                used[name] = self._measure(name, context, used, readings, number)
+                used[name] = self._measure(name, context, used, readings, number, anew=self.renew)
                 shelf.put(used[name])
             standing[name] = {"id": used[name].id, "measured": bool(why), "why": why}
             for warning in used[name].record.warnings:
@@ -151,22 +156,42 @@ class Calibrate(Step):
         newest: Mapping[str, str],
         readings: Mapping[str, float | None] | None = None,
     ) -> tuple[Calibration | None, Verdict]:
+        """The calibration that counts, and how it stands: the newest, or an older one that fits better.
+
+        So protocols with other frames or settings can take turns on one bench. Older ones count only as far back as
+        the bench was this one, and nobody asked for a calibration anew.
+        """
         kind, there = self.settings_of(name), shelf.newest(name)
         if there is None:
             return None, Verdict("stale", ("there is none yet",))
         scene_px, cells = setting.protocol.grids()
         shape = setting.rig.twin.frame_shape(cells, scene_px)
-        verdict = judge(
-            there.record,
-            setting.rig,
-            readings=readings,
-            version=kind.version,
-            settings=kind.method(),
-            holds_for={"frame_shape": list(shape), "mask_cells": list(cells), "scene_px": list(scene_px)},
-            newest={before: newest[before] for before in kind.after if before in newest},
-        )
-        if verdict.good and time.time() - there.record.made > kind.max_age_s:
-            verdict = Verdict("stale", (f"older than {in_words(kind.max_age_s)}",))
+        oldest = time.time() - kind.max_age_s
+
+        def judged(record: CalibrationRecord) -> Verdict:
+            verdict = judge(
+                record,
+                setting.rig,
+                readings=readings,
+                version=kind.version,
+                settings=kind.method(),
+                holds_for={"frame_shape": list(shape), "mask_cells": list(cells), "scene_px": list(scene_px)},
+                newest={before: newest[before] for before in kind.after if before in newest},
+            )
+            if verdict.good and record.made < oldest:
+                return Verdict("stale", (f"older than {in_words(kind.max_age_s)}",))
+            return verdict
+
+        def tell(record: CalibrationRecord) -> Answer:
+            verdict = judged(record)
+            if verdict.good:
+                return "take"
+            other_bench = verdict.standing == "foreign" and setting.rig.world is None
+            return "stop" if other_bench or record.anew or record.made < oldest else "pass"
+
+        verdict = judged(there.record)
+        if not verdict.good and (other := shelf.newest_that(name, tell)) is not None:
+            return other, judged(other.record)
         return there, verdict
 
     def _measure(
@@ -176,6 +201,8 @@ class Calibrate(Step):
         used: Mapping[str, Calibration],
         readings: Mapping[str, float],
         number: int,
+        *,
+        anew: bool,
     ) -> Calibration:
         kind, rig, setting = self.settings_of(name), context.rig, context.setting
         scene_px, cells = setting.protocol.grids()
@@ -212,6 +239,7 @@ class Calibrate(Step):
             max_age_s=kind.max_age_s,
             holds_for=dict(found.holds_for),
             built_on={before: used[before].id for before in kind.after},
+            anew=anew,
             values=dict(found.values),
             arrays={array: note for array, (_, note) in found.arrays.items()},
             warnings=found.warnings,

@@ -210,9 +210,11 @@ def _page(calibration: Calibration) -> Figure:
     side = int(calibration.arrays["dark_part"][0])
     corner = ((width - side) / 2 - 0.5, (height - side) / 2 - 0.5)
     axes[0, 1].add_patch(Rectangle(corner, side, side, fill=False, edgecolor=CONCLUDED, linewidth=1.2))
-    for values, name, colour in ((ring.mean(axis=0), "columns", MEASURED), (ring.mean(axis=1), "rows", CONCLUDED)):
-        axes[1, 0].plot(100 * values, color=colour, label=f"mean of {name}")
-    axes[1, 0].set(xlabel="pixel", ylabel="light over that of a white scene (%)", title="Profiles")
+    top, left = (height - side) // 2, (width - side) // 2
+    rows, columns = ring[top : top + side].mean(axis=0), ring[:, left : left + side].mean(axis=1)
+    for values, name, colour in ((rows, "along columns", MEASURED), (columns, "along rows", CONCLUDED)):
+        axes[1, 0].plot(100 * values, color=colour, label=name)
+    axes[1, 0].set(xlabel="pixel", ylabel="light over that of a white scene (%)", title="Profiles, mean over the box")
     axes[1, 0].set_ylim(0, 300 * float(np.median(ring)))
     axes[1, 0].legend()
     names = (("stray", "stray light"), ("leak", "closed over open mask"), ("display_black", "black over white scene"))

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from labctl.durable import write_json
 from labctl.errors import BadInput, HardwareError, RunFailed
 from labctl.exposure import Exposure, FloatArray, still_plan
 from protocols.exposure_search import Pilot, search_exposure
-from protocols.keys import EXPOSURES_PER_STEP
+from protocols.keys import EXPOSURES_PER_STEP, first_exposure_id
+from protocols.splits import IntArray, spread
 
 if TYPE_CHECKING:
     from labctl.rig import Rig
+    from labctl.steps import StepContext
+    from protocols.capture.step import Capture
+    from protocols.data import ImageSet
 
 PILOT_IDS = EXPOSURES_PER_STEP // 2
 """Pilots take exposure ids from here on, captured frames from 0."""
@@ -35,6 +43,12 @@ LIGHT_FRAMES = 8
 
 LIGHT_SURE = 5.0
 """Light is there when it stands so many standard errors above none: 1 in 10 000 dead benches passes."""
+
+WANTED_IDS = LIGHT_IDS + 2**10
+"""Frames that tell wanted light from that which leaks take exposure ids from here on."""
+
+EXPOSURE_FILE = "exposure.json"
+"""Beside the frames of a capture: what was found before the first one."""
 
 WITNESS_IDS = PILOT_IDS + EXPOSURES_PER_STEP // 4
 CHECK_IDS = WITNESS_IDS + EXPOSURES_PER_STEP // 8
@@ -60,6 +74,44 @@ class SceneExposure:
 
     saturated_fraction: float
     """Share of the pixels of all pilot frames."""
+
+
+def found_exposure(
+    step: Capture, context: StepContext, mask: FloatArray, data: ImageSet, rows: IntArray, shape: tuple[int, int]
+) -> tuple[Exposure, float]:
+    """Exposure and black level (DN) of a capture of these rows, found once and kept in a file for when it is resumed.
+
+    Of frames that the closed mask is taken off, the file also has what white gives without what leaks.
+    """
+    path, rig = context.folder / EXPOSURE_FILE, context.rig
+    if path.exists():
+        kept = json.loads(path.read_text())
+        return Exposure(exposure_s=kept["exposure_s"], roi=shape), kept["black_level_dn"]
+    first_id = first_exposure_id(context.content_hash)
+    scene_px = (data.images.shape[-2], data.images.shape[-1])
+    found: dict[str, Any] = {"how": str(step.exposure_s)}
+    if step.exposure_s != "auto":
+        exposure_s = step.exposure_s
+    elif step.pilot == "white":
+        exposure_s = white_exposure(rig, mask, scene_px, shape, step.fill, first_id=first_id + PILOT_IDS)
+    else:
+        scenes = np.asarray(data.images[rows[spread(len(rows), step.pilot_scenes)]], dtype=np.float32)
+        pilot = scene_exposure(rig, mask, scenes, shape, step.fill, first_id=first_id + PILOT_IDS)
+        exposure_s = pilot.exposure_s
+        found |= {"brightest_fill": pilot.brightest_fill, "saturated_fraction": pilot.saturated_fraction}
+        context.log(
+            f"exposure {exposure_s:.4g} s from {len(scenes)} scenes: the brightest fills "
+            f"{pilot.brightest_fill:.2f} of the sensor, {pilot.saturated_fraction:.3%} of all pixels saturate"
+        )
+    if step.exposure_s == "auto" and step.closed_mask == "subtract":
+        ids, white_s = first_id + WANTED_IDS, exposure_s
+        if step.pilot == "scenes":  # at which white would saturate
+            white_s = white_exposure(rig, mask, scene_px, shape, step.fill, first_id=ids + 2 * LIGHT_FRAMES)
+        found["wanted_white_dn_per_s"] = wanted_white(rig, mask, scene_px, shape, white_s, first_id=ids)
+    black_dn = black_level(rig, mask.shape, scene_px, shape, first_id=first_id + BLACK_IDS)
+    taken = rig.devices().camera.configure(Exposure(exposure_s=exposure_s, roi=shape))
+    write_json(path, {"exposure_s": taken.exposure_s, "black_level_dn": black_dn, **found, "time": time.time()})
+    return taken, black_dn
 
 
 def black_level(
@@ -110,11 +162,40 @@ def white_exposure(
 
     def pilot(exposure_s: float) -> Pilot:
         pixels = pilots.frames(white, exposure_s)[0]
-        rows, columns = pixels.shape
-        middle = pixels[rows // 4 : rows - rows // 4, columns // 4 : columns - columns // 4]
-        return Pilot(float(middle.mean()), float(np.quantile(pixels, 1 - HOT_SHARE)))
+        return Pilot(float(_middle(pixels).mean()), float(np.quantile(pixels, 1 - HOT_SHARE)))
 
     return pilots.search(pilot, pilots.dark_dn(scene_px), fill)
+
+
+def wanted_white(
+    rig: Rig, mask: FloatArray, scene_px: tuple[int, int], roi: tuple[int, int], exposure_s: float, *, first_id: int
+) -> float:
+    """DN per second that white gives through `mask`, less the same through the closed mask: middle of the frame.
+
+    exposure_s: at which white does not saturate. Raises RunFailed when the mask lets through no more than it leaks.
+    """
+    white = np.ones((LIGHT_FRAMES, 1, *scene_px), dtype=np.float32)
+    exposure, levels = Exposure(exposure_s=exposure_s, roi=roi), []
+    for place, shown in enumerate((mask, np.zeros_like(mask))):
+        ids = range(first_id + place * LIGHT_FRAMES, first_id + (place + 1) * LIGHT_FRAMES)
+        taken = rig.expose(still_plan(white, shown, exposure, exposure_ids=ids))
+        levels.append(_middle(taken.pixels[:, 0]).mean(axis=(1, 2), dtype=np.float64))
+    wanted_dn = levels[0].mean() - levels[1].mean()
+    error_dn = math.sqrt((levels[0].var(ddof=1) + levels[1].var(ddof=1)) / LIGHT_FRAMES)
+    if wanted_dn <= LIGHT_SURE * error_dn:
+        raise RunFailed(
+            f"white through the mask gives {wanted_dn:+.2g} DN more than through the closed mask, with an error of "
+            f"{error_dn:.2g}; {LIGHT_SURE:g} errors are needed: the panel does not modulate, or the mask is closed; "
+            "look at its cable, polarisers and `labctl show`"
+        )
+    return float(wanted_dn / taken.exposure_s[0])
+
+
+def exposure_beside(frames: Path) -> dict[str, Any]:
+    """What the capture of the set `frames` found before its first frame; empty for a set that lies alone."""
+    path = frames.parent / EXPOSURE_FILE
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return found
 
 
 def scene_exposure(
@@ -161,6 +242,12 @@ def check_ladder(
                 f"{limits_s[0]:g}..{limits_s[1]:g} s; take it away, or change exposure_s, fill or the light"
             )
     return times
+
+
+def _middle(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Central quarter of frames (..., h, w)."""
+    rows, columns = pixels.shape[-2:]
+    return pixels[..., rows // 4 : rows - rows // 4, columns // 4 : columns - columns // 4]
 
 
 class _Pilots:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -12,9 +10,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import model_validator
 
-from labctl.durable import write_json
 from labctl.errors import BadInput
-from labctl.exposure import Exposure, FloatArray
 from labctl.frames.card import write_card
 from labctl.frames.header import Compression, Sync
 from labctl.frames.layout import SCENES
@@ -26,7 +22,7 @@ from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Role, Source, Step, StepContext, StepResult, StepSetting
 from protocols.capture.drift import DriftWatch
 from protocols.capture.exposing import Exposer
-from protocols.capture.exposures import BLACK_IDS, PILOT_IDS, black_level, check_ladder, scene_exposure, white_exposure
+from protocols.capture.exposures import PILOT_IDS, check_ladder, found_exposure
 from protocols.capture.judging import WitnessKind, open_witness, renew_witness, witness_exposures
 from protocols.capture.metadata import About, FrameNotes, set_header, set_instruments
 from protocols.capture.order import CLOSED_BLOCK, CapturePlan, OrderName, arrange, plan_capture
@@ -40,7 +36,6 @@ from protocols.train import Train
 if TYPE_CHECKING:
     from protocols.data import ImageSet
 
-EXPOSURE_FILE = "exposure.json"
 LINE_BYTES = 1200
 """Of the ledger, for each frame."""
 
@@ -255,7 +250,7 @@ class Capture(Step):
             )
         mask = np.load(context.input(self.mask))
         set_instruments(self.instruments, rig)
-        exposure, black_dn = self._exposure(context, mask, data, rows, shape)
+        exposure, black_dn = found_exposure(self, context, mask, data, rows, shape)
         times_s = check_ladder(exposure.exposure_s, self.ladder, rig.devices().camera.exposure_limits_s, "the camera")
         exposures = [exposure.model_copy(update={"exposure_s": time_s}) for time_s in times_s]
         witness = open_witness(context, self.witness, mask, data, rows, exposure)
@@ -281,36 +276,6 @@ class Capture(Step):
             drift=drift,
             on_drift=self.on_drift,
         ).take()
-
-    def _exposure(
-        self, context: StepContext, mask: FloatArray, data: ImageSet, rows: IntArray, shape: tuple[int, int]
-    ) -> tuple[Exposure, float]:
-        """Exposure and black level (DN) of this capture, found once and kept in a file for when it is resumed."""
-        path = context.folder / EXPOSURE_FILE
-        if path.exists():
-            kept = json.loads(path.read_text())
-            return Exposure(exposure_s=kept["exposure_s"], roi=shape), kept["black_level_dn"]
-        first_id = first_exposure_id(context.content_hash) + PILOT_IDS
-        scene_px = (data.images.shape[-2], data.images.shape[-1])
-        found: dict[str, Any] = {"how": str(self.exposure_s)}
-        if self.exposure_s != "auto":
-            exposure_s = self.exposure_s
-        elif self.pilot == "white":
-            exposure_s = white_exposure(context.rig, mask, scene_px, shape, self.fill, first_id=first_id)
-        else:
-            scenes = np.asarray(data.images[rows[spread(len(rows), self.pilot_scenes)]], dtype=np.float32)
-            pilot = scene_exposure(context.rig, mask, scenes, shape, self.fill, first_id=first_id)
-            exposure_s = pilot.exposure_s
-            found |= {"brightest_fill": pilot.brightest_fill, "saturated_fraction": pilot.saturated_fraction}
-            context.log(
-                f"exposure {exposure_s:.4g} s from {len(scenes)} scenes: the brightest fills "
-                f"{pilot.brightest_fill:.2f} of the sensor, {pilot.saturated_fraction:.3%} of all pixels saturate"
-            )
-        black_id = first_exposure_id(context.content_hash) + BLACK_IDS
-        black_dn = black_level(context.rig, mask.shape, scene_px, shape, first_id=black_id)
-        taken = context.rig.devices().camera.configure(Exposure(exposure_s=exposure_s, roi=shape))
-        write_json(path, {"exposure_s": taken.exposure_s, "black_level_dn": black_dn, **found, "time": time.time()})
-        return taken, black_dn
 
     def _check_same_exposure(self, setting: StepSetting) -> None:
         maker = setting.protocol.steps[self.mask.step]

@@ -219,7 +219,7 @@ def curves_figure(curves: Sequence[Curve]) -> Figure:
             axes.set(title=step, xlabel="epoch", ylabel=quantity)
             axes.title.set_ha("left")
             axes.title.set_x(0)
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
             axes.grid(axis="y")
     if designs != ["–"]:
         figure.legend(handles.values(), handles, loc="outside upper left", ncols=min(len(handles), 6))

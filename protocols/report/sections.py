@@ -83,12 +83,13 @@ def _confusion(evidence: Evidence, pairs: Pairs) -> list[Block]:
         return []
     names, blocks = evidence.data.class_names, list[Block]()
     last = {score.design: score for score in found}
+    named = {step: heading for step, _, heading in tables.columns_of(found)}
     matrices = {}
     for design, score in last.items():
         counts = np.zeros((len(names), len(names)), dtype=np.int64)
         for answers in score.answers.values():
             np.add.at(counts, (answers.labels, answers.predicted), 1)
-        matrices[f"{design}, {tables.STAGE_WORDS[score.stage]}"] = counts
+        matrices[f"{design}, {named[score.step]}"] = counts
     if len(names) > MAX_CLASSES:
         rows = []
         for title, counts in matrices.items():
@@ -134,7 +135,8 @@ def _timing(evidence: Evidence, pairs: Pairs) -> list[Block]:
     counts = {name: sum(m.instance.name == name for m in evidence.made) for name in seconds}
     shown = {f"{name} × {counts[name]}" if counts[name] > 1 else name: value for name, value in seconds.items()}
     captures: list[Made] = [m for m in evidence.of("capture") if m.row["seconds"] > 0]
-    text = f"The {len(evidence.made)} finished steps took {tables.duration(sum(seconds.values()))} in all."
+    steps = "1 finished step" if len(evidence.made) == 1 else f"{len(evidence.made)} finished steps"
+    text = f"The {steps} took {tables.duration(sum(seconds.values()))} in all."
     if captures:
         frames, spent = sum(m.row["metrics"]["frames"] for m in captures), sum(m.row["seconds"] for m in captures)
         text += (

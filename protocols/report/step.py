@@ -77,11 +77,8 @@ def _title(evidence: Evidence) -> dict[str, Any]:
     summary = evidence.summary
     done = sum(row["status"] == "finished" for row in evidence.steps)
     total, ended = len(evidence.steps), summary["status"]
-    status = (
-        f"all {total} steps before this report are finished"
-        if done == total
-        else f"incomplete: {done} of {total} steps finished"
-    )
+    whole = "the step before this report is" if total == 1 else f"all {total} steps before this report are"
+    status = f"{whole} finished" if done == total else f"incomplete: {done} of {total} steps finished"
     if ended in ("failed", "stopped"):
         status = f"{ended}: {done} of {total} steps finished" + (f"; {summary['reason']}" if summary["reason"] else "")
     try:
@@ -133,14 +130,15 @@ def _headline(found: Sequence[Score], rig: str) -> tuple[str, str]:
     finals = sorted((s for s in found if s.step == last), key=lambda s: -s.interval.mean)
     best = finals[0]
     line = [s for s in found if s.design == best.design]
-    told = " → ".join(f"{tables.short_percent(s.interval)} {tables.STAGE_WORDS[s.stage]}" for s in line)
+    named = {step: heading for step, _, heading in tables.columns_of(found)}
+    told = " → ".join(f"{tables.short_percent(s.interval)} {named[s.step]}" for s in line)
     majority = best.mean("majority")
     lead = f"{best.design}: {told} (majority {tables.share(majority)})."
     if len(finals) == 1:
         return lead, ""
     second = finals[1]
     gap, _ = tables.difference(best, second)
-    words = tables.STAGE_WORDS[best.stage]
+    words = named[best.step]
     lead_by = f"{tables.points(gap)} points (paired, 95 % interval)"
     if gap.low > 0:
         return (

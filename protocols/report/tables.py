@@ -256,10 +256,14 @@ class Gap:
 
 
 def frame_pairs(evidence: Evidence, design: str) -> Iterator[FramePairs]:
-    """Simulate the test scenes that were captured, for every seed of a design; without captures, test scenes alone."""
+    """Simulate the test scenes that were captured, for every seed of a design; without captures, test scenes alone.
+
+    Of several capture steps the first counts: frames less their closed mask, or of a mask that learned on, are another
+    comparison.
+    """
     captures = [made for made in evidence.of("capture") if made.design == design]
     if captures:
-        for made in captures:
+        for made in (made for made in captures if made.instance.name == captures[0].instance.name):
             reference: Reference = made.instance.step.mask  # type: ignore[attr-defined]
             yield _pair(evidence, evidence.maker(made, reference), reference.output, made)
         return
@@ -286,7 +290,7 @@ def gap_of(pairs: Sequence[FramePairs], black_dn: float) -> Gap:
     correlation = float(((ideal - ideal.mean()) * (captured - captured.mean())).mean() / spread) if spread else 0.0
     return Gap(
         scenes=len(pairs[0].ideal),
-        seeds=len(pairs),
+        seeds=len({pair.seed for pair in pairs}),
         simulated_mean=float(ideal.mean()),
         simulated_std=float(ideal.std()),
         captured_mean=float(captured.mean()),

@@ -13,6 +13,7 @@ from labctl.calibration.telling import told
 from protocols.report.optics import Pairs, file_name
 from protocols.report.page import Block, Picture, Table, Text
 from protocols.report.tables import Evidence, Made, duration
+from protocols.twin_fit.priors import LEAK
 
 if TYPE_CHECKING:
     from labctl.rig_file import RigSpec
@@ -118,11 +119,13 @@ def _values(made: Made, twin: Calibration, rig: RigSpec) -> Table:
 
 
 def _prior(name: str, priors: dict[str, Any]) -> str:
-    own = [prior for label, prior in priors.items() if label.partition("[")[0] == name]
+    as_fitted = LEAK if name == "log_contrast" else name
+    own = [prior for label, prior in priors.items() if label.partition("[")[0] == as_fitted]
     if not own:
         return "–"
     shown = [f"{prior['mean']:.4g} ± {prior['sigma']:.2g}".replace("-", "−") for prior in own]
     numbers = shown[0] if len(shown) == 1 else f"({', '.join(shown)})"
+    numbers = f"1 / contrast {numbers}" if as_fitted == LEAK else numbers
     return f"{numbers}; {own[0].get('source', 'stated')}"
 
 

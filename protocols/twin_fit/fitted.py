@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labctl.calibration.validity import judge
-from labctl.errors import BadInput
+from labctl.errors import BadInput, RunFailed
 
 if TYPE_CHECKING:
     import torch
@@ -111,12 +111,18 @@ def margin_of(calibration: Calibration) -> int | None:
 
 
 def posterior_of(calibration: Calibration) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Labels (`shift_px[0]`), numbers (P,) and covariance (P, P) of the fitted values, to draw twins from."""
-    labels = [str(label) for label in calibration.record.settings["parameters"]]
-    values = calibration.record.values
-    numbers = []
+    """Labels of the fitted numbers of a twin (`shift_px[0]`), their means (P,) and their covariance (P, P).
+
+    Raises RunFailed when the calibration does not hold them.
+    """
+    labels = [str(label) for label in calibration.record.settings.get("parameters", ())]
+    covariance = np.asarray(calibration.arrays.get("covariance", np.empty((0, 0))), dtype=np.float64)
+    if not labels or covariance.shape != (len(labels), len(labels)):
+        raise RunFailed(
+            f"the fitted twin names {len(labels)} parameters, its covariance is {covariance.shape}; fit it anew"
+        )
+    mean = []
     for label in labels:
-        name, _, index = label.rstrip("]").partition("[")
-        value = values[name].value
-        numbers.append(float(value[int(index)] if isinstance(value, tuple) else value))
-    return labels, np.asarray(numbers), np.asarray(calibration.arrays["covariance"], dtype=np.float64)
+        name, _, place = label.partition("[")
+        mean.append(float(calibration.vector(name)[int(place.rstrip("]") or 0)]))
+    return labels, np.array(mean), covariance

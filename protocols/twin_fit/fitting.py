@@ -74,8 +74,8 @@ def _why(judged: HeldOut, found: Fit, limit: float) -> str:
     return (
         f"the fitted twin errs by {judged.after:.3g} times the noise on held-out frames, {limit:g} is allowed "
         f"({gain} the rig file's; {found.residual:.3g} on the fitted ones): look at the structure of the error; check "
-        "orientation and registration (`labctl calibrate`), that nothing moves between exposures, and the geometry in "
-        "the rig file; or allow more by `limit`"
+        "orientation and registration (`calibrate` with `registration`; `labctl calibration show`), that nothing "
+        "moves between exposures, and the geometry in the rig file; or allow more by `limit`"
     )
 
 

@@ -11,6 +11,7 @@ from labctl.calibration.record import Calibration
 from labctl.calibration.telling import told
 from protocols.calibrate.page import CONCLUDED, MEASURED, WARNED, in_style, sheet
 from protocols.twin_fit.identifiability import correlations
+from protocols.twin_fit.priors import LEAK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,10 +125,13 @@ def _show_told(axes: Axes, calibration: Calibration) -> None:
     values, labels, shares = calibration.record.values, list[str](), list[float]()
     for label, prior in priors.items():
         name, _, index = label.rstrip("]").partition("[")
+        name = "log_contrast" if name == LEAK else name
         if name not in values:
             continue
         error = values[name].error
         error = error[int(index)] if isinstance(error, tuple) else error
+        if label == LEAK:  # told by its logarithm, known before by itself
+            error = float(error or np.nan) * np.exp(-calibration.value(name))
         labels.append(label)
         shares.append(float(error or np.nan) / float(prior["sigma"]))
     axes.barh(labels, shares, color=MEASURED)

@@ -26,7 +26,7 @@ steps:
   report: null
 """
 COLUMNS = (
-    "design,rig,stage,seed,accuracy,accuracy_low,accuracy_high,majority,n_test,blurriness,aperture_ratio,"
+    "design,rig,stage,step,seed,accuracy,accuracy_low,accuracy_high,majority,n_test,blurriness,aperture_ratio,"
     "light_throughput"
 )
 
@@ -63,8 +63,8 @@ def test_the_comparison_has_one_row_per_design_rig_stage_and_seed(finished: labc
     text = (finished.path / "artifacts" / "comparison.csv").read_text()
     assert text.splitlines()[0] == COLUMNS
     rows = list(csv.DictReader(text.splitlines()))
-    assert [(r["design"], r["rig"], r["stage"], r["seed"]) for r in rows] == [
-        ("learned", "as-built", stage, "0") for stage in ("simulated", "captured", "finetuned")
+    assert [(r["design"], r["rig"], r["stage"], r["step"], r["seed"]) for r in rows] == [
+        ("learned", "as-built", stage, stage, "0") for stage in ("simulated", "captured", "finetuned")
     ]
     for row in rows:
         assert 0 <= float(row["accuracy_low"]) <= float(row["accuracy"]) <= float(row["accuracy_high"]) <= 1

@@ -1,20 +1,27 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_array_equal
 
+from labctl.api import prepare
 from labctl.durable import append_line
-from labctl.errors import BadInput, Stopped
+from labctl.errors import BadInput, RunFailed, Stopped
 from labctl.frames.card import card_text
 from labctl.frames.marks import Mark
 from labctl.frames.merge import merge
 from labctl.frames.verify import verify
 from labctl.rig import Rig
 from protocols.captured import labelled_frames
+from protocols.learning_from_captures import as_bright_as_trained
 from protocols.measurement import Measurement
+from protocols.scenes import scenes_of
+from protocols.simulation import ExposureRule, Simulation
 from tests.protocols.captures import DISC, Session, pixels
 
 DIGITS = tuple("0123456789")
@@ -126,8 +133,6 @@ def test_the_card_says_what_learning_sees_and_that_noise_grows(tmp_path: Path) -
 
 
 def test_the_plan_says_how_many_frames_are_taken_with_the_mask_closed(tmp_path: Path) -> None:
-    from labctl.api import prepare
-
     taken = session(tmp_path, train=70, test=6)
     taken.run()
     estimate = list(prepare(tmp_path / "protocol.yaml", rig="as-built"))[1].estimate
@@ -184,3 +189,49 @@ def test_the_witness_still_proves_the_scenes(tmp_path: Path) -> None:
     assert metrics["doubtful"] == 0
     records = list(taken.store().records)
     assert all((record.witness is not None) == (record.kind == "scene") for record in records)
+
+
+def test_wanted_light_is_as_bright_as_in_the_training_whatever_light_the_rig_file_believes_in(tmp_path: Path) -> None:
+    """The search counts the leak; and what it finds under another light is no measure of how much leaks."""
+    taken = Session(
+        tmp_path,
+        {"closed_mask": "subtract", "exposure_s": "auto"},
+        mask=PINHOLES,
+        train={"exposure_s": "auto"},
+        **LEAKY,
+    )
+    rigs: list[Rig] = []
+    taken.with_rig = rigs.append
+    taken.run()
+    spec, data = rigs[0].spec, scenes_of(list(prepare(tmp_path / "protocol.yaml", rig="as-built"))[1].setting.protocol)
+    scenes = torch.from_numpy(np.asarray(data.images)[np.isin(data.sample_ids, taken.store().column("sample_id"))])
+    camera = SimpleNamespace(exposure=ExposureRule(0.9), mask=torch.from_numpy(PINHOLES))
+    simulation = Simulation(spec, camera.exposure)
+    wanted = simulation.all_frames(simulation.shown(scenes), camera.mask) - 64
+    levels = []
+    for photons_per_s in (15_000.0, 30_000.0):
+        twin = spec.twin.model_copy(
+            update={"light": spec.twin.light.model_copy(update={"photons_per_s": photons_per_s})}
+        )
+        believed = SimpleNamespace(rig=replace(spec, twin=twin))
+        context = SimpleNamespace(setting=believed, log=lambda text: pytest.fail(text))
+        plain = Measurement.of(spec, {}, (), (32, 32))
+        measurement = as_bright_as_trained(plain, taken.frames, camera, context)
+        levels.append(float(labelled_frames(taken.frames, DIGITS, measurement).frames.mean()) - 64)
+    assert levels[0] == pytest.approx(float(wanted.mean()), rel=0.1)
+    assert levels[1] == pytest.approx(levels[0], rel=1e-3)
+    as_searched = float(labelled_frames(taken.frames, DIGITS).frames.mean()) - 64
+    assert as_searched < 0.5 * levels[0], "four open cells at 50:1: most of the white that was searched with leaked"
+
+
+def test_a_mask_that_lets_through_no_more_than_it_leaks_is_refused_before_the_first_frame(tmp_path: Path) -> None:
+    dead = Session(
+        tmp_path,
+        {"closed_mask": "subtract", "exposure_s": "auto"},
+        mask=0 * PINHOLES,
+        train={"exposure_s": "auto"},
+        **LEAKY,
+    )
+    with pytest.raises(RunFailed, match=r"more than through the closed mask.*5 errors are needed.*does not modulate"):
+        dead.run()
+    assert len(dead.store()) == 0

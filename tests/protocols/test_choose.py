@@ -14,8 +14,9 @@ from labctl.errors import RunFailed
 from labctl.frames.store import FrameStore
 from labctl.rig_file import RigSpec, load_rig
 from labctl.steps import StepResult
-from protocols.choose import disagreement, drawn_ranks, drawn_twins, in_turn, posterior_of
+from protocols.choose import disagreement, drawn_ranks, drawn_twins, in_turn
 from protocols.data import Digits
+from protocols.twin_fit.fitted import posterior_of
 from tests.protocols.chain import CAPTURE, TRAIN, Chain
 
 RIGS = Path(__file__).parents[2] / "configs" / "rigs"

@@ -220,3 +220,30 @@ def test_wanted_light_alone_is_told_for_the_exposure_of_the_training(spec):
     twice = lasting.of_light(light, torch.tensor([EXPOSURE_S, 2 * EXPOSURE_S]))
     torch.testing.assert_close((twice - black).mean(dim=(1, 2, 3)), torch.tensor([200.0, 100.0]), rtol=1e-3, atol=0.1)
     assert lasting.correct(light, EXPOSURE_S) is light
+
+
+def test_a_searched_exposure_has_counted_gain_and_scale_already(spec: RigSpec) -> None:
+    found = {
+        "registration": registration(spec, (0.0, 0.0), 0.0, 1.1),
+        "photon_transfer": calibration(spec, "photon_transfer", gain_dn_per_e=0.5),
+    }
+    measurement, light = Measurement.of(spec, found, "all", SHAPE), torch.full((1, 1, *SHAPE), 100.0)
+    black = measurement.of_light(torch.zeros_like(light), EXPOSURE_S)
+    fixed, searched = (
+        (one.of_light(light, EXPOSURE_S) - black).mean() for one in (measurement, measurement.searched())
+    )
+    nominal = spec.twin.sensor.gain_dn_per_e
+    assert float(fixed) == pytest.approx(100 * (nominal / 0.5) / 1.1**2, rel=1e-3)
+    assert float(searched) == pytest.approx(100, rel=1e-3)
+
+
+def test_wanted_light_stands_at_the_level_of_the_training_whatever_the_light_of_the_bench(spec: RigSpec) -> None:
+    found = {
+        "registration": registration(spec, (0.0, 0.0), 0.0, 1.1),
+        "photon_transfer": calibration(spec, "photon_transfer", gain_dn_per_e=0.5),
+    }
+    for white_dn_per_s in (3e4, 9e4):
+        measurement = Measurement.of(spec, found, "all", SHAPE).standing_at(3000.0, white_dn_per_s)
+        white = torch.full((1, 1, *SHAPE), white_dn_per_s * EXPOSURE_S)
+        told = measurement.of_light(white, EXPOSURE_S)
+        assert float(told.mean()) == pytest.approx(64 + 3000, rel=1e-3)

@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from labctl.rig import Rig
 from labctl.rig_file import find_rig, load_rig
@@ -19,26 +21,35 @@ pytestmark = pytest.mark.slow
 LOOP = """
 version: 1
 name: loop
-rig: as-built
-scene_px: [63, 63]
-mask_cells: [32, 32]
-data: {type: digits}
+rig: bench.yaml
+scene_px: [31, 31]
+mask_cells: [16, 16]
+data: {type: npz, path: digits.npz}
 designs:
   learned: {type: learned}
 steps:
   train:
     type: train
-    epochs: 2
-    batch: 64
-    augmentation: {shift_px: 3}
+    epochs: 12
+    batch: 32
+    augmentation: {shift_px: 1}
     gradient: straight_through
     instruments: {lamp: {power: 1.0}}
 """
+RIG = """
+extends: {configs}/rigs/as-built.yaml
+twin: {{panel: {{stop_px: [64, 64]}}, monitor: {{view_px: [31, 31]}}, sensor: {{shape: [16, 16]}}}}
+"""
+SPLIT = np.repeat([0, 1, 2], [192, 40, 40])
 
 
 @pytest.fixture
-def loop(tmp_path: Path) -> Path:
-    """A protocol that trains on the bench from its first frame on."""
+def loop(tmp_path: Path, configs: Path) -> Path:
+    """A protocol that trains on a small bench from its first frame on, with four digits, few of each."""
+    digits = load_digits(n_class=4)
+    images, labels = np.float32(digits.images / 16)[: len(SPLIT)], digits.target[: len(SPLIT)]
+    np.savez(tmp_path / "digits.npz", images=images, identity=labels, split=SPLIT)
+    (tmp_path / "bench.yaml").write_text(RIG.format(configs=configs))
     path = tmp_path / "loop.yaml"
     path.write_text(LOOP)
     return path
@@ -57,6 +68,7 @@ def test_a_killed_training_on_the_bench_ends_at_the_bits_of_an_uninterrupted_one
     session = labctl("run", loop, "--out", parts, run=parts)
     session.wait_for_training()
     session.kill_tree()
+    assert not (parts / "artifacts" / TRAIN / "model.pt").exists(), "killed too late to show anything"
     code, answer = labctl("resume", parts, run=parts).end()
     assert (code, answer["status"]) == (0, "finished")
     a, b = model(whole), model(parts)
@@ -70,7 +82,7 @@ def test_ctrl_c_while_the_child_exposes_gives_the_prompt_back_with_a_safe_rig(
     presses: int, loop: Path, labctl: Callable[..., Session], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    session = labctl("run", loop, "--set", "steps.train.epochs=50", "--out", run, run=run)
+    session = labctl("run", loop, "--set", "steps.train.epochs=500", "--out", run, run=run)
     session.wait_for_training()
     assert session.lamp() == 1.0
     children = session.children()

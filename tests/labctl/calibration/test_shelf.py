@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from labctl.calibration.shelf import CalibrationSet, Shelf
+from labctl.calibration.record import Calibration, CalibrationRecord
+from labctl.calibration.shelf import Answer, CalibrationSet, Shelf
 from labctl.errors import BadInput
 from tests.labctl.calibration.records import made, rig
 
@@ -58,3 +59,27 @@ def test_a_set_reads_what_a_run_uses_and_names_what_is_missing(tmp_path: Path) -
 def test_a_folder_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="run a `calibrate` step first"):
         CalibrationSet(tmp_path / "none")
+
+
+def test_the_newest_that_fits_is_found_behind_newer_ones_and_no_farther_than_told() -> None:
+    spec, shelf = rig(), Shelf("as-built")
+    small, large = ({"holds_for": {"frame_shape": [size, size]}} for size in (4, 8))
+    files = [
+        shelf.put(made(spec, made=1.7e9 + 60 * n, **kind)) for n, kind in enumerate((small, large, large, small, large))
+    ]
+
+    def found(size: int, **told: Answer) -> str | None:
+        def tell(record: CalibrationRecord) -> Answer:
+            if record.holds_for["frame_shape"] == [size, size]:
+                return "take"
+            return "stop" if record.made < 1.7e9 + 60 * 3 else told.get("other", "pass")
+
+        calibration = shelf.newest_that("dark", tell)
+        return None if calibration is None else calibration.id
+
+    assert found(8) == Calibration.load(files[4]).id
+    assert found(4) == Calibration.load(files[3]).id
+    assert found(4, other="stop") is None
+    assert found(6) is None
+    files[3].write_bytes(files[3].read_bytes()[:-100])
+    assert found(4) is None  # the damaged one is passed over, and the one behind is older than asked for

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import create_model
 
 from labctl.calibration.validity import bench_hash, in_words, judge
+from sim.world import AsBuiltWorldSettings, NominalWorldSettings
 from tests.labctl.calibration.records import made, rig
 
 HOUR_S = 3600.0
@@ -41,6 +45,29 @@ def test_one_of_another_bench_is_foreign(override: str, words: str) -> None:
 def test_what_is_only_believed_or_told_of_a_bench_does_not_make_it_another(override: str) -> None:
     assert bench_hash(rig(override)) == bench_hash(rig())
     assert judge(made(rig()).record, rig(override)).standing != "foreign"
+
+
+def test_a_world_or_driver_that_learns_a_setting_leaves_the_bench_what_it_was() -> None:
+    spec = rig("camera.gain_limit_db=12")
+    camera = spec.devices["camera"]
+    known = {"camera": {"settings": camera.model_dump(mode="json")}}
+    grown = {
+        name: create_model("Grown", __base__=type(settings), warm_up_s=(float, 0.0)).model_validate(
+            settings.model_dump(exclude_unset=True)
+        )
+        for name, settings in (("camera", camera), ("world", spec.world))
+    }
+    later = replace(spec, devices={**spec.devices, "camera": grown["camera"]}, world=grown["world"])
+    assert "warm_up_s" in later.devices["camera"].model_dump()
+    assert bench_hash(later) == bench_hash(spec)
+    other = replace(later, world=grown["world"].model_copy(update={"seed": 99}))
+    verdict = judge(made(spec, devices=known).record, other)
+    assert "its devices or its world changed" in str(verdict)  # and not its camera, which only learned a setting
+
+
+def test_worlds_of_another_type_are_other_benches_with_all_settings_at_their_default() -> None:
+    kinds = [SimpleNamespace(devices={}, world=world()) for world in (AsBuiltWorldSettings, NominalWorldSettings)]
+    assert bench_hash(kinds[0]) != bench_hash(kinds[1])  # type: ignore[arg-type]
 
 
 def test_one_told_in_terms_of_another_belief_is_stale() -> None:

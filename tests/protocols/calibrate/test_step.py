@@ -123,6 +123,31 @@ def test_what_is_stale_or_foreign_is_measured_anew_and_says_why(
     assert why is None or why in now["why"]
 
 
+def test_two_protocols_with_other_frames_take_turns_without_measuring_again(bench: Bench) -> None:
+    smaller = ("scene_px=[55, 55]",)
+    ids = []
+    for overrides, measured in (((), True), (smaller, True), ((), False), (smaller, False)):
+        bench.run(*overrides)
+        assert bench.standing["dark"]["measured"] == measured, bench.said
+        ids.append(bench.standing["dark"]["id"])
+    assert ids[:2] == ids[2:]
+    assert ids[0] != ids[1]
+
+
+def test_what_is_asked_for_anew_ends_what_was_measured_before_for_other_frames_too(bench: Bench) -> None:
+    smaller = "scene_px=[55, 55]"
+    bench.run()
+    bench.run(smaller, "steps.calibrate.renew=true")
+    bench.run()
+    assert bench.standing["dark"]["measured"]
+    assert "frame_shape" in bench.standing["dark"]["why"]
+
+
+def test_what_the_dark_frame_sets_is_checked_before_anything_moves(bench: Bench) -> None:
+    with pytest.raises(ConfigError, match="has no instrument 'lmap'"):
+        bench.plan("steps.calibrate.dark.darken={lmap: {power: 0}}")
+
+
 def test_other_settings_of_the_method_make_it_stale(bench: Bench) -> None:
     bench.run()
     frames = bench.plan().instance.step.dark.frames
