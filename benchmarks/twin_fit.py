@@ -21,9 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import calibration_truth
 import numpy as np
-from calibration_truth import CELLS, SCENE_PX, Lab, close, lab
+from open_benches import CELLS, DRAWN, SCENE_PX, Lab, choose, close, lab
 
 from labctl.errors import RunFailed
 from labctl.steps import StepContext
@@ -210,7 +209,7 @@ def main() -> None:
     given = parser.parse_args()
     kinds = [kind for kind in given.kinds if kind != "none"]
     further = dict(item.split("=", 1) for item in given.set)
-    calibration_truth._open |= {"rig": given.rig, "set": {**calibration_truth.DRAWN, **further}}
+    choose(given.rig, {**DRAWN, **further})
     if given.profile:
         profiled(given.first, kinds)
         close()

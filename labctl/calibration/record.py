@@ -179,7 +179,7 @@ class Calibration:
             text = bytes(content.pop("record.json")).decode()
             said, found = str(content.pop("id")), json.loads(text).get("format")
         except FileNotFoundError:
-            raise BadInput(f"there is no calibration '{path}'; run `labctl run calibrate.yaml`") from None
+            raise BadInput(f"there is no calibration '{path}'; measure one with `labctl run configs/protocols/calibrate.yaml`") from None
         except _DAMAGED as error:
             raise RunFailed(f"{path} is no calibration, or damaged ({error}); calibrate anew") from error
         record = _record_from(text, found, path)
@@ -195,7 +195,7 @@ class Calibration:
     def record_in(path: Path) -> CalibrationRecord:
         """Only the record of a file, quickly. Raises RunFailed; whether all is as it was written, `load` can say."""
         try:
-            with np.load(path, allow_pickle=False) as packed:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as packed:
                 text = bytes(packed["record.json"]).decode()
             found = json.loads(text).get("format")
         except _DAMAGED as error:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 HOUR_S, DAY_S = 3_600.0, 86_400.0
 
+BETWEEN_S, BETWEEN_SIMULATED_S = 0.12, 0.002
+"""From one exposure to the next, roughly, settling and transfer included: as measured through the real drivers."""
+
 
 @dataclass(frozen=True)
 class Found:
@@ -60,6 +63,11 @@ class Kind(Frozen):
     def exposure_seconds(self, setting: StepSetting) -> float:
         """About how long its exposures are in all, without settling and transfer; for the plan."""
         return 0.01 * self.exposures(setting)
+
+    def seconds(self, setting: StepSetting) -> float:
+        """About how long it takes in all; for the plan."""
+        between_s = BETWEEN_SIMULATED_S if setting.rig.simulated else BETWEEN_S
+        return self.exposure_seconds(setting) + between_s * self.exposures(setting)
 
     @abstractmethod
     def measure(self, bench: Bench) -> Found:

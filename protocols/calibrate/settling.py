@@ -59,6 +59,9 @@ FROM_STEP_TO_STEP = 0.02
 FRAMES_PER_STEP, REAL_FRAMES_PER_STEP = 60, 5
 """About; for the plan. Simulated cameras cost no time, and look more often."""
 
+LOOK_S = 0.02
+"""From one look to the next, roughly."""
+
 SCATTERS_S = 2e-3
 """Standard deviation of a latency from which on it is worth a warning."""
 
@@ -86,9 +89,9 @@ class Settling(Kind):
             return 4 * (self.steps or STEPS) * FRAMES_PER_STEP
         return 4 * (self.steps or MOST_STEPS) * REAL_FRAMES_PER_STEP
 
-    def exposure_seconds(self, setting: StepSetting) -> float:
-        """See `Kind.exposure_seconds`."""
-        return 4 * LONG_STEPS * self.longest_s
+    def seconds(self, setting: StepSetting) -> float:
+        """See `Kind.seconds`. Displays are not waited for: their settling is what is looked at."""
+        return 4 * LONG_STEPS * self.longest_s + LOOK_S * self.exposures(setting)
 
     def measure(self, bench: Bench) -> Found:
         """See `Kind.measure`."""

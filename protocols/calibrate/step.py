@@ -36,8 +36,6 @@ STANDING_FILE = "standing.json"
 """What was kept, what was measured, and why."""
 
 IDS_PER_KIND = 2**20
-SETTLED_S = 0.2
-"""Between two exposures of a real bench, roughly; for the plan."""
 
 
 class Calibrate(Step):
@@ -97,7 +95,7 @@ class Calibrate(Step):
     def estimate(self, setting: StepSetting) -> Estimate:
         """What would be measured now, and what would be kept."""
         shelf, newest = Shelf(setting.rig.name), dict[str, str]()
-        frames, seconds, moves = 0, 1.0, list[str]()
+        frames, seconds, wanted = 0, 1.0, dict[str, list[str]]()
         for name in in_order(self.kinds):
             there, verdict = self._standing(name, setting, shelf, newest)
             if there is not None and verdict.good:
@@ -107,8 +105,9 @@ class Calibrate(Step):
             kind = self.settings_of(name)
             exposures = kind.exposures(setting)
             frames += exposures
-            seconds += kind.exposure_seconds(setting) + exposures * (0.002 if setting.rig.simulated else SETTLED_S)
-            moves.append(f"calibrates {name} ({exposures} exposures): {_why(verdict)}")
+            seconds += kind.seconds(setting)
+            wanted.setdefault(_why(verdict), []).append(f"{name} ({exposures} exposures)")
+        moves = [f"calibrates {', '.join(names)}: {why}" for why, names in wanted.items()]
         shape = setting.rig.twin.frame_shape(setting.protocol.grids()[1], setting.protocol.grids()[0])
         return Estimate(seconds=seconds, frames=frames, disk_bytes=4 * frames * shape[0] * shape[1], moves=tuple(moves))
 

@@ -29,6 +29,9 @@ REACH_SIGMA = 3.0
 FLOORS = {"shift_px": 0.02, "rotation_rad": 1e-3, "scale": 1e-3, "tilt_rad": 2e-3, LEAK: 2e-4, "stray": 2e-3}
 """A calibration is never trusted more than this, whatever error it states: it knows another model of the bench."""
 
+LEAK_UNSURE = 0.2
+"""Relative error of a leak that came without one."""
+
 PRNU_PRIOR = 0.02
 """Standard deviation of the pixel gain where no flat field was measured."""
 
@@ -216,7 +219,10 @@ def _use_panel(found: Calibration, parameters: dict[str, list[Parameter]], fixed
     parameters.pop("panel_gamma", None)
     contrast = found.value("contrast")
     error = found.error("contrast")
-    sigma = error / contrast**2 if math.isfinite(error) else 0.2 / contrast
+    if math.isfinite(error) and error > 0:
+        sigma = error / contrast**2
+    else:  # no light at level 0 was told from none, or a file that states no error
+        sigma = max(LEAK_UNSURE / contrast, float(found.arrays.get("table_error", np.zeros(1))[0]))
     _set(parameters, LEAK, None, 1 / contrast, sigma, found.kind)
 
 

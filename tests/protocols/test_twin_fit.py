@@ -163,6 +163,14 @@ def by_hand(kind: str, values: dict[str, tuple[object, object]], arrays: dict[st
     return Calibration(record, arrays)
 
 
+def test_a_leak_without_an_error_of_its_own_is_no_surer_than_the_table(taken):
+    table, error = np.linspace(0, 1, 256), np.full(256, 3e-3)
+    for contrast, said, sigma in ((1e9, None, 3e-3), (50.0, 0.0, 4e-3), (50.0, 1.0, 4e-4)):
+        found = by_hand("panel_response", {"contrast": (contrast, said)}, {"table": table, "table_error": error})
+        leak = next(p for p in prior_of(taken.spec, {"panel_response": found}).parameters if p.label == "leak")
+        assert (leak.mean, leak.sigma) == pytest.approx((1 / contrast, sigma))
+
+
 def test_calibrations_become_priors_with_their_errors_and_their_maps_are_taken_over(taken):
     table = np.linspace(0.02, 1, 256) ** 1.5
     prior = prior_of(

@@ -31,5 +31,17 @@ def test_steady_light_on_a_bent_sensor_is_no_drift() -> None:
     assert abs(found.change) < 4 * found.error < 1e-3
 
 
+def test_every_rung_that_is_seen_twice_tells_of_the_drift() -> None:
+    all_but_the_first = np.arange(20) < 19
+    error = rates(0.04) * 1e-3
+    found = drift_of(WHEN[all_but_the_first], RUNGS[all_but_the_first], rates(0.04)[:19], error[:19])
+    assert found is not None
+    assert found.change == pytest.approx(0.04 * 18 / 19, rel=0.03)
+    one = np.isin(RUNGS, 2)
+    alone = drift_of(WHEN[one], RUNGS[one], rates(0.04)[one], error[one])
+    assert alone is not None
+    assert found.error / WHEN[18] < 0.6 * alone.error / np.ptp(WHEN[one])
+
+
 def test_a_ladder_that_only_goes_up_tells_no_drift() -> None:
     assert drift_of(WHEN[:10], RUNGS[:10], np.full(10, 5.0), np.full(10, 0.1)) is None

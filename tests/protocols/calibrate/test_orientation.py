@@ -27,6 +27,25 @@ def test_every_way_is_named_though_the_image_is_shifted(way: str):
     assert found.shift_px == pytest.approx((2.3, -3.4), abs=0.2)
 
 
+TURNED = {
+    "as shown": lambda picture: picture,
+    "mirrored left to right": np.fliplr,
+    "mirrored top to bottom": np.flipud,
+    "turned by 180 degrees": lambda picture: np.rot90(picture, 2),
+    "transposed": np.transpose,
+    "turned by 90 degrees clockwise": lambda picture: np.rot90(picture, -1),
+    "turned by 90 degrees anticlockwise": np.rot90,
+    "transposed and turned by 180 degrees": lambda picture: np.rot90(picture.T, 2),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_name_says_what_was_done_to_the_picture(way: str):
+    points = figure_points((18, 18))
+    image = TURNED[way](seen(points)[:, 2:-2])
+    assert orientation_of(image, points, sigma_px=1.0, search_px=6).way == way
+
+
 def test_noise_is_no_figure():
     assert not orientation_of(seen(np.zeros((0, 2))), figure_points((18, 18)), sigma_px=1.0, search_px=6).visible
     assert not orientation_of(np.zeros((32, 36)), figure_points((18, 18)), sigma_px=1.0, search_px=6).visible

@@ -63,6 +63,9 @@ def test_shift_sharpness_and_correlation_are_told_without_the_noise():
     assert same.shift_px == pytest.approx([3, -2], abs=0.05)
     assert same.correlation > 0.97
     assert same.sharpness == pytest.approx(1, abs=0.1)
+    elsewhere = compare(twice(clean), twice(moved), np.array([1.0, -1.0]), 14)
+    assert elsewhere.shift_px == pytest.approx([3, -2], abs=0.05)
+    assert elsewhere.correlation > 0.97, "compared where it lies, not where it should"
     soft = (moved + np.roll(moved, 1, axis=0)) / 2
     assert compare(twice(clean), twice(soft), np.array([3.5, -2.0]), 14).sharpness < 0.9
     other = np.roll(np.rot90(clean), (3, -2), axis=(0, 1))
