@@ -300,10 +300,10 @@ class _StepBench:
             due_s = max(delay_s * GROWTH, delay_s + FIRST_GAP_S)
         camera.disarm()
         fraction, triggered_s = self._fraction(_pictures(frames)), np.array(delays)
-        begun_s = np.array([float(frame.camera_time_s[0]) for frame in frames]) - shown_s
+        exposed_s = np.array([float(frame.camera_time_s[0]) for frame in frames]) - shown_s
         if self._start_s is not None:
-            begun_s = triggered_s + self._start_s
-        return Step(rise, triggered_s, fraction if rise else 1 - fraction, begun_s)
+            exposed_s = triggered_s + self._start_s
+        return Step(rise, triggered_s, fraction if rise else 1 - fraction, exposed_s)
 
     def _fraction(self, pictures: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """(N,) where each frame stands between dark, 0, and bright, 1; every pixel counts by how much it changes."""

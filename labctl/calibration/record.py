@@ -179,7 +179,9 @@ class Calibration:
             text = bytes(content.pop("record.json")).decode()
             said, found = str(content.pop("id")), json.loads(text).get("format")
         except FileNotFoundError:
-            raise BadInput(f"there is no calibration '{path}'; measure one with `labctl run configs/protocols/calibrate.yaml`") from None
+            raise BadInput(
+                f"there is no calibration '{path}'; measure one with `labctl run configs/protocols/calibrate.yaml`"
+            ) from None
         except _DAMAGED as error:
             raise RunFailed(f"{path} is no calibration, or damaged ({error}); calibrate anew") from error
         record = _record_from(text, found, path)

@@ -247,7 +247,12 @@ def _page(calibration: Calibration) -> Figure:
             rest = raw[name].astype(np.float64) - arrays["dark_dn"]
             each = float(np.mean(raw[f"{name}.exposure_s"]))
             axes[1, 0].hist(
-                rest.reshape(-1), bins=80, histtype="step", density=True, color=colour, label=f"{name}, {1e3 * each:.3g} ms"
+                rest.reshape(-1),
+                bins=80,
+                histtype="step",
+                density=True,
+                color=colour,
+                label=f"{name}, {1e3 * each:.3g} ms",
             )
     axes[1, 0].axvline(0, color=BESIDE, linewidth=0.8)
     axes[1, 0].set(xlabel="value less offset of its pixel (DN)", ylabel="share per DN", yscale="log")

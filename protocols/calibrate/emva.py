@@ -6,8 +6,8 @@ the fixed pattern drops out; the frames are summed up as they come, block by blo
 
 Marked [EMVA 1288] is what follows the standard. Numbers for a data sheet differ where this does: the gain is the slope
 of a weighted line through dark and lit variances, not of an unweighted one through the dark point; the saturation
-capacity is that of the plateau, see `photon_transfer`; light is changed by the exposure time alone, so that errors of the
-shutter count as non-linearity, and dark frames are taken at the shortest exposure only; PRNU is told beside a
+capacity is that of the plateau, see `photon_transfer`; light is changed by the exposure time alone, so that errors of
+the shutter count as non-linearity, and dark frames are taken at the shortest exposure only; PRNU is told beside a
 polynomial surface in the middle of the frame, where the standard takes a high-pass filter over all of it.
 """
 
