@@ -53,7 +53,7 @@ def test_several_numbers_are_not_taken_for_one() -> None:
 
 
 def test_a_file_that_is_not_there_is_bad_input_with_the_next_action(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"there is no calibration '.*dark\.npz'; run `labctl run"):
+    with pytest.raises(BadInput, match=r"there is no calibration '.*dark\.npz'; measure one with `labctl run"):
         Calibration.load(tmp_path / "dark.npz")
 
 
