@@ -97,8 +97,13 @@ def _foreign(record: CalibrationRecord, spec: RigSpec) -> tuple[str, ...]:
         for name, device in spec.devices.items()
         if name in record.devices and _differs(record.devices[name].get("settings"), device)
     ]
-    what = f"its {', '.join(changed)} changed" if changed else "its devices or its world changed"
-    return (f"of rig '{record.rig}' as it was before {what}",)
+    if changed:
+        what = ", ".join(changed)
+    elif spec.world is not None:
+        what = "`world`, the simulated bench, or an instrument"
+    else:
+        what = "an instrument"
+    return (f"of rig '{record.rig}' as it was before {what} changed",)
 
 
 def _told(settings: BaseModel) -> dict[str, Any]:

@@ -40,4 +40,6 @@ def flicker_of(frames: npt.NDArray[np.uint16], dark: Array) -> Flicker:
     share = np.sqrt(max(beyond, 0.0)) / mean
     # The error of a root near zero: half of the interval that one standard deviation of the variance spans.
     high = np.sqrt(max(beyond, 0.0) + error) / mean
-    return Flicker(float(share), float(high - share), float(np.sqrt(own)) / mean, bool(beyond > 3 * error))
+    # Against what steady light would give: an error that grows with the flicker itself would never let it be sure.
+    sure = beyond > 3 * np.sqrt(2 / (n - 1)) * own
+    return Flicker(float(share), float(high - share), float(np.sqrt(own)) / mean, bool(sure))

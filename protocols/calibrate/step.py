@@ -95,11 +95,12 @@ class Calibrate(Step):
     def estimate(self, setting: StepSetting) -> Estimate:
         """What would be measured now, and what would be kept."""
         shelf, newest = Shelf(setting.rig.name), dict[str, str]()
-        frames, seconds, wanted = 0, 1.0, dict[str, list[str]]()
+        frames, seconds, wanted, kept = 0, 1.0, dict[str, list[str]](), list[str]()
         for name in in_order(self.kinds):
             there, verdict = self._standing(name, setting, shelf, newest)
             if there is not None and verdict.good:
                 newest[name] = there.id
+                kept.append(name)
                 continue
             newest[name] = "to be measured"
             kind = self.settings_of(name)
@@ -108,6 +109,7 @@ class Calibrate(Step):
             seconds += kind.seconds(setting)
             wanted.setdefault(_why(verdict), []).append(f"{name} ({exposures} exposures)")
         moves = [f"calibrates {', '.join(names)}: {why}" for why, names in wanted.items()]
+        moves += [f"keeps {', '.join(kept)}, which are good"] if kept else []
         shape = setting.rig.twin.frame_shape(setting.protocol.grids()[1], setting.protocol.grids()[0])
         return Estimate(seconds=seconds, frames=frames, disk_bytes=4 * frames * shape[0] * shape[1], moves=tuple(moves))
 

@@ -20,7 +20,9 @@ def test_pack_makes_a_copy_of_what_is_asked_for(tmp_path: Path) -> None:
     assert "3 samples of float32" in said.err
     assert "identify people" in said.err
     about = last_json(said.out)
-    assert about["treatment"] == {"dark": True, "background": False, "flat": None, "rungs": "merge", "average": True}
+    assert about["treatment"] == {
+        "dark": True, "background": False, "closed": False, "flat": None, "rungs": "merge", "average": True,
+    }  # fmt: skip
     raw = store.read(range(8)).astype(np.float64)
     pack = Pack.open(about["folder"], of=store.folder)
     np.testing.assert_allclose(pack.read([1])[0], raw[4:6].mean(0) - raw[:2].mean(0), atol=1e-3)

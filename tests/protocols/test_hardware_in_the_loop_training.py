@@ -188,6 +188,16 @@ def test_where_only_the_classifier_learns_the_mask_is_shown_once_and_every_scene
     assert all(np.array_equal(p.masks[0, 0], shown) for p in scenes)
 
 
+def test_the_network_is_scaled_by_what_the_bench_measures_and_not_by_the_simulation(plan, run, trained, tmp_path):
+    run(plan("steps.loop.exposure_s=0.004"))  # the simulation took 0.015
+    before, after = weights(trained.parent), weights(tmp_path / "a")
+    simulated, measured = (float(saved["normalisation.mean_frame"].mean()) for saved in (before, after))
+    assert measured < 0.5 * simulated, "a quarter of the light and the dark signal"
+    # Batch statistics are those of the network as it ended: taken anew from all frames at hand, 64 at a time.
+    counted = {int(value) for name, value in after.items() if name.endswith("num_batches_tracked")}
+    assert counted == {TRAIN // 64}
+
+
 def test_scenes_can_be_exposed_afresh_at_every_step(plan, run):
     asked: list[Any] = []
     changes = ("steps.loop.learns=classifier", "steps.loop.epochs=2", "steps.loop.reuse_frames=false")

@@ -29,8 +29,8 @@ def test_a_fresh_one_of_this_bench_is_good() -> None:
     ("override", "words"),
     [
         ("name=bench-2", "of rig 'as-built', this is 'bench-2'"),
-        ("world.seed=3", "its devices or its world changed"),
-        ("camera.gain_limit_db=12", "its camera changed"),
+        ("world.seed=3", "before `world`, the simulated bench"),
+        ("camera.gain_limit_db=12", "before camera changed"),
     ],
 )
 def test_one_of_another_bench_is_foreign(override: str, words: str) -> None:
@@ -62,7 +62,7 @@ def test_a_world_or_driver_that_learns_a_setting_leaves_the_bench_what_it_was() 
     assert bench_hash(later) == bench_hash(spec)
     other = replace(later, world=grown["world"].model_copy(update={"seed": 99}))
     verdict = judge(made(spec, devices=known).record, other)
-    assert "its devices or its world changed" in str(verdict)  # and not its camera, which only learned a setting
+    assert "before `world`" in str(verdict)  # and not its camera, which only learned a setting
 
 
 def test_worlds_of_another_type_are_other_benches_with_all_settings_at_their_default() -> None:

@@ -16,7 +16,7 @@ from tests.protocols.calibrate.benches import bench, found_as_calibration, world
 
 
 def test_gamma_contrast_and_geometry_are_those_of_the_monitor(tmp_path: Path):
-    changes = ("twin.monitor.gamma=1.9", "twin.monitor.contrast=400")
+    changes = ("twin.monitor.gamma=1.9", "twin.monitor.contrast=400", "twin.optics.scene_pitch_m=4.9e-3")
     with bench("monitor", tmp_path, seed=4, changes=changes) as lab:
         made = Monitor().measure(lab)
         found, true = made.values, world_of(lab).settings
@@ -30,6 +30,21 @@ def test_gamma_contrast_and_geometry_are_those_of_the_monitor(tmp_path: Path):
     assert found["flicker"].value < 1e-3
     assert made.warnings == ()
     assert len(page.axes) >= 4
+
+
+def test_a_monitor_that_flickers_is_warned_of_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    as_it_was, stream = Bench.frames, np.random.default_rng(2)
+
+    def flickering(self: Bench, name: str, *args: object, **kwargs: object) -> np.ndarray:
+        frames = as_it_was(self, name, *args, **kwargs)  # type: ignore[arg-type]
+        light = 1 + 0.02 * stream.standard_normal((*frames.shape[:2], 1, 1))
+        return (frames * light).round().astype(frames.dtype) if name == "flicker" else frames
+
+    monkeypatch.setattr(Bench, "frames", flickering)
+    with bench("monitor", tmp_path) as lab:
+        made = Monitor().measure(lab)
+    assert made.values["flicker"].value == pytest.approx(0.02, rel=0.5)
+    assert any("expose for whole refreshes of the monitor" in warning for warning in made.warnings)
 
 
 def test_a_mirrored_monitor_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -61,6 +76,7 @@ def test_flicker_beyond_photon_noise_is_found_and_photon_noise_alone_is_none():
     found = flicker_of(frames, np.zeros((32, 32)))
     assert found.share == pytest.approx(np.std(light, ddof=1) / 2000, rel=0.1)
     assert found.sure
+    assert flicker_of(frames[:12], np.zeros((32, 32))).sure, "as many as the monitor is asked by default"
     steady = stream.poisson(2000 * np.ones((40, 32, 32))).astype(np.uint16)
     calm = flicker_of(steady, np.zeros((32, 32)))
     assert not calm.sure

@@ -66,10 +66,31 @@ def test_shift_sharpness_and_correlation_are_told_without_the_noise():
     elsewhere = compare(twice(clean), twice(moved), np.array([1.0, -1.0]), 14)
     assert elsewhere.shift_px == pytest.approx([3, -2], abs=0.05)
     assert elsewhere.correlation > 0.97, "compared where it lies, not where it should"
+    assert compare(twice(clean), twice(0.5 * moved), np.array([3.0, -2.0]), 14).light == pytest.approx(0.5, rel=0.05)
     soft = (moved + np.roll(moved, 1, axis=0)) / 2
     assert compare(twice(clean), twice(soft), np.array([3.5, -2.0]), 14).sharpness < 0.9
     other = np.roll(np.rot90(clean), (3, -2), axis=(0, 1))
     assert compare(twice(clean), twice(other), np.array([3.0, -2.0]), 14).correlation < 0.7
+
+
+def test_the_error_of_a_shift_is_the_spread_of_what_is_found():
+    stream = np.random.default_rng(4)
+    clean = np.zeros((40, 40))
+    clean[10:30, 10:30] = np.kron(stream.random((10, 10)) < 0.5, np.ones((2, 2)))
+
+    def twice() -> tuple[np.ndarray, np.ndarray]:
+        return tuple(clean + 0.2 * stream.normal(size=clean.shape) for _ in range(2))  # type: ignore[return-value]
+
+    found = [compare(twice(), twice(), np.zeros(2), 14) for _ in range(40)]
+    away = np.array([each.shift_px for each in found])
+    told = np.array([each.shift_error_px for each in found])
+    assert np.sqrt((told**2).mean()) == pytest.approx(np.sqrt((away**2).mean()), rel=0.4)
+
+
+def test_a_psf_off_the_middle_has_the_light_of_one_in_it(tmp_path: Path):
+    with bench("psf", tmp_path, changes=("world.vignetting=0.5",), built_on=REGISTERED) as lab:
+        light = PointSpread().measure(lab).values["field_light"].value
+    assert light == pytest.approx((1, 1), abs=0.03), "the flat field is taken out"
 
 
 def test_without_light_it_is_refused(tmp_path: Path):

@@ -107,7 +107,7 @@ def test_the_plan_says_what_will_be_measured_and_why(bench: Bench) -> None:
         ({"made": time.time() - 40 * 86_400, "max_age_s": 86_400.0}, None, "days old"),
         ({"version": 99}, None, "made by version 99 of the method"),
         ({"readings": {"lamp.temperature": 80.0}, "units": {"lamp.temperature": "degC"}}, None, None),
-        ({}, "rig.world.seed=5", "before its devices or its world changed"),
+        ({}, "rig.world.seed=5", "before `world`, the simulated bench"),
         ({}, "steps.calibrate.renew=true", "asked for anew"),
     ],
 )

@@ -11,6 +11,7 @@ from torch import Tensor
 from sim.monitor import monitor_radiance, scene_pixels
 from sim.optics.blur import gaussian_blur
 from sim.optics.convolution import Border, convolve, convolve_window
+from sim.optics.magnify import growth_slope, magnified
 from sim.optics.scene_grid import scene_on_sensor
 from sim.optics.separable import (
     circulant_matrix,
@@ -52,6 +53,18 @@ def shadow_energy() -> tuple[float, float]:
     still = {"rotation_rad": value(0.0), "scale": value(1.0)}
     moved = shadow_psf(picture, registration=Registration(value(1.25, -0.5), **still), size_px=(12, 12), **GEOMETRY)
     return float(moved.sum()), float(picture.sum()) / 16
+
+
+def shadow_of_a_wrong_gap(transmittance: Tensor, gap_error: Tensor, tilt_rad: Tensor) -> Tensor:
+    still = {"shift_px": value(0.0, 0.0).to(transmittance), "rotation_rad": value(0.0).to(transmittance)}
+    registration = Registration(**still, scale=value(1.0).to(transmittance), gap_error=gap_error, tilt_rad=tilt_rad)
+    return shadow_psf(transmittance, registration=registration, size_px=(8, 7), **GEOMETRY)
+
+
+def magnified_energy() -> tuple[float, float]:
+    """Every point keeps its light where there is room for it."""
+    scene = random(2, 9, 7)
+    return float(magnified(scene, value(1.0413), 3).sum()), float(scene.sum())
 
 
 def pair(scene: tuple[int, ...], psf: tuple[int, ...]) -> Callable[[], dict[str, Tensor]]:
@@ -102,6 +115,26 @@ def panel_energy() -> tuple[float, float]:
 
 CASES = [
     OpticCase("shadow", shadow, shadow_point, "transmittance", energy=shadow_energy, is_psf=True),
+    OpticCase(
+        "shadow of a wrong gap",
+        shadow_of_a_wrong_gap,
+        lambda: {"transmittance": random(12, 9), "gap_error": value(0.0371), "tilt_rad": value(0.0213, -0.0311)},
+        "transmittance",
+        is_psf=True,
+    ),
+    OpticCase(
+        "magnified scene",
+        partial(magnified, room_px=2),
+        lambda: {"scene": random(2, 7, 6), "growth": value(1.0413)},
+        "scene",
+        energy=magnified_energy,
+    ),
+    OpticCase(
+        "slope of a magnified scene",
+        partial(growth_slope, room_px=2),
+        lambda: {"scene": random(2, 7, 6), "growth": value(1.0413)},
+        "scene",
+    ),
     OpticCase(
         "blur",
         blurred,
