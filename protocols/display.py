@@ -57,7 +57,7 @@ class ShowMask(Step):
         scene = np.ones((1, 1, *scene_px), dtype=np.float32)
         plan = still_plan(scene, mask, Exposure(exposure_s=exposure_s, roi=roi), exposure_ids=[first_id])
         frames = rig.expose(plan)
-        Image.fromarray(rig.spec.roads.mask.levels(mask)).save(context.folder / "panel-levels.png")
+        Image.fromarray(rig.roads.mask.levels(mask)).save(context.folder / "panel-levels.png")
         path = context.folder / "white-frame.npy"
         np.save(path, frames.pixels[0, 0])
         pixels = frames.pixels.astype(np.float64)

@@ -120,7 +120,7 @@ def _measured(
         )
     from protocols.twin_witness import twin_witness
 
-    twin = rig.spec.twin.build(rig.spec.roads)
+    twin = rig.spec.twin.build(rig.roads)
     return twin_witness(
         rig, twin, mask, scene_px, exposure, first_id=first_id, calibration_scenes=scenes, progress=progress
     )

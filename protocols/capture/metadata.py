@@ -161,7 +161,7 @@ def design_privacy(context: StepContext, mask: FloatArray) -> Privacy:
 
 def mask_facts(mask: FloatArray, rig: Rig) -> dict[str, str]:
     """Hashes of a mask (H, W) and of the levels that it becomes on the SLM, as `FrameRecord` names them."""
-    levels = rig.spec.roads.mask.levels(mask)
+    levels = rig.roads.mask.levels(mask)
     return {"mask_hash": content_hash(mask.tolist()), "levels_hash": hashlib.sha256(levels.tobytes()).hexdigest()}
 
 
@@ -172,8 +172,8 @@ def calibration_ids(rig: Rig) -> dict[str, str]:
         timing = load_timing(rig.spec.name) if settle["from"] == "measured" else None
         when = "" if timing is None else f" {timing.measured}"
         found[f"settle.{name}"] = f"{settle['from']}{when}: {settle['settle_s']:g} s"
-    if rig.spec.roads.mask.lut is not None:
-        found["lut.mask"] = content_hash(list(rig.spec.roads.mask.lut))
+    if rig.roads.mask.lut is not None:
+        found["lut.mask"] = content_hash(list(rig.roads.mask.lut))
     return found
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import model_validator
 
+from labctl.calibration.shelf import CalibrationSet
 from labctl.errors import BadInput
 from labctl.frames.card import write_card
 from labctl.frames.header import Compression, Sync
@@ -20,6 +21,7 @@ from labctl.frames.store import FrameStore
 from labctl.frames.writer import FrameWriter
 from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Role, Source, Step, StepContext, StepResult, StepSetting
+from protocols.calibrate.roads import measured_roads
 from protocols.capture.drift import DriftWatch
 from protocols.capture.exposing import Exposer
 from protocols.capture.exposures import PILOT_IDS, check_ladder, found_exposure
@@ -56,7 +58,7 @@ class Capture(Step):
     needs: ClassVar[frozenset[Role]] = frozenset({"mask", "scene", "camera"})
     uses: ClassVar[frozenset[Source]] = frozenset({"data", "rig"})
     version: ClassVar[int] = 2
-    newer: ClassVar[frozenset[str]] = frozenset({"closed_mask", "samples"})
+    newer: ClassVar[frozenset[str]] = frozenset({"calibration", "closed_mask", "samples"})
 
     type: Literal["capture"]
 
@@ -142,6 +144,10 @@ class Capture(Step):
     """Training scenes in the order of their worth, as `choose` finds it: `train` takes so many from its start. Scenes
     that it does not name come after those that it does."""
 
+    calibration: Annotated[Reference, OutputKind("calibration")] | None = None
+    """Mask and scenes are shown by the responses that were measured of panel and monitor, not by those of the rig
+    file. It matters to grey masks and scenes; a closed and an open cell stay at the same levels."""
+
     instruments: dict[str, dict[str, float]] = {}
     """Quantities to set before, by instrument: `{lamp: {power: 0.8}}`. They are made safe with the rig."""
 
@@ -195,6 +201,12 @@ class Capture(Step):
 
     def run(self, context: StepContext) -> StepResult:
         """Capture what is missing."""
+        if self.calibration is None:
+            return self._capture(context)
+        with measured_roads(context.rig, CalibrationSet(context.input(self.calibration)), context.log):
+            return self._capture(context)
+
+    def _capture(self, context: StepContext) -> StepResult:
         setting = context.setting
         scene_px, cells = setting.protocol.grids()
         data = load_scenes(context)

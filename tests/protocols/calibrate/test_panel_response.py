@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from labctl.calibration.record import Calibration
+from labctl.calibration.validity import bench_hash
 from labctl.errors import BadInput, RunFailed
 from labctl.rig_file import find_rig, load_rig
 from protocols.calibrate.bench import Bench
 from protocols.calibrate.panel_response import PanelResponse, region_of
-from protocols.calibrate.roads import calibrated_roads
+from protocols.calibrate.roads import calibrated_roads, measured_roads
 from tests.protocols.calibrate.benches import bench, calibration, found_as_calibration, world_of
 
 
@@ -41,6 +44,18 @@ def test_a_road_by_the_table_gives_the_transmittance_that_is_asked_for(tmp_path:
         true = true_table(lab)
         road = calibrated_roads(lab.rig.spec, {"panel_response": made}).mask
         before = lab.rig.spec.roads.mask
+        spec, said = lab.rig.spec, list[str]()
+        mine = {"rig": spec.name, "bench_hash": bench_hash(spec), "made": time.time(), "max_age_s": 60.0}
+        own = Calibration(made.record.model_copy(update=mine), made.arrays)
+        shown_by = []
+        with pytest.raises(ZeroDivisionError), measured_roads(lab.rig, {"panel_response": own}, said.append):
+            shown_by.append(lab.rig.roads.mask) or 1 / 0
+        assert shown_by == [road]
+        assert (lab.rig.roads.mask, said) == (before, [])
+        for wrong, words in (({"dark": own}, "`panel_response` or `monitor`"), ({"panel_response": made}, "by hand")):
+            with pytest.raises(BadInput, match=words), measured_roads(lab.rig, wrong, said.append):
+                pass
+        assert lab.rig.roads.mask == before
     wanted = np.linspace(0.05, 1, 40)[None]
     shown = [true[each.levels(wanted)[0, :: each.cell_px]] for each in (road, before)]
     assert np.abs(shown[0] - wanted).max() < 6e-3  # half a level of 255 is 4e-3 at the bright end
