@@ -25,6 +25,15 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.outcome, report.longrepr = "failed", f"required here ({', '.join(required)}), but {why}"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def state_folder_of_this_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fixtures of whole modules open rigs too: each test process has locks of its own, and never those of the user."""
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setenv("LABCTL_STATE", str(tmp_path_factory.mktemp("state")))
+        changed.setenv("LABCTL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Rig locks, lamps and the catalogue of a test live in its own folder."""
