@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -10,10 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from labctl import __version__
 from labctl.calibration.record import Calibration
+from labctl.calibration.validity import beliefs_of, bench_hash
 from labctl.durable import write_whole
 from labctl.errors import BadInput, RunFailed
 from labctl.exposure import Exposure, ExposurePlan, FloatArray
+from labctl.timing import identity
 from protocols.exposure_search import Pilot, search_exposure
 
 if TYPE_CHECKING:
@@ -157,6 +161,38 @@ class Bench:
         return search_exposure(
             pilot, target_dn=target_dn, dark_dn=dark_dn, top_dn=self.saturation_dn, limits_s=(low_s, high_s)
         )
+
+    # What a record says of it
+
+    def provenance(
+        self, *, beliefs: tuple[str, ...], needs: Collection[str], readings: Mapping[str, float], began: float
+    ) -> dict[str, Any]:
+        """Who measured, on what and when: the fields of a `CalibrationRecord` that every kind fills alike.
+
+        beliefs: sections of the twin. needs: roles of the devices that took part. readings: of the instruments before.
+        began: on the monotonic clock.
+        """
+        spec, devices = self.rig.spec, self.rig.devices()
+        roles = {"mask": devices.mask, "scene": devices.scene, "camera": devices.camera}
+        return {
+            "rig": spec.name,
+            "rig_hash": spec.content_hash,
+            "bench_hash": bench_hash(spec),
+            "beliefs": beliefs_of(spec, beliefs),
+            "devices": {
+                role: identity(spec, role, device.describe_device())
+                for role, device in roles.items()
+                if role in needs and device is not None
+            },
+            "readings": dict(readings),
+            "units": {
+                f"{i}.{q}": there.unit for i, d in devices.instruments.items() for q, there in d.quantities.items()
+            },
+            "made": time.time(),
+            "exposures": self.taken,
+            "seconds": time.monotonic() - began,
+            "labctl": __version__,
+        }
 
     # Saying no
 

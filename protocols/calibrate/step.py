@@ -7,14 +7,12 @@ import time
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from labctl import __version__
 from labctl.calibration.record import Calibration, CalibrationRecord
 from labctl.calibration.shelf import SUFFIX, Answer, Shelf
-from labctl.calibration.validity import Verdict, beliefs_of, bench_hash, in_words, judge
+from labctl.calibration.validity import Verdict, in_words, judge
 from labctl.durable import write_json
 from labctl.errors import BadInput
 from labctl.steps import Estimate, Role, Source, Step, StepContext, StepResult, StepSetting
-from labctl.timing import identity
 from protocols.calibrate.bench import Bench, save_figure
 from protocols.calibrate.dark import Dark
 from protocols.calibrate.exposure import ExposureSearch
@@ -219,24 +217,10 @@ class Calibrate(Step):
         )
         began = time.monotonic()
         found = kind.measure(bench)
-        devices = rig.devices()
-        roles = {"mask": devices.mask, "scene": devices.scene, "camera": devices.camera}
         record = CalibrationRecord(
             kind=name,
             version=kind.version,
             settings=kind.method(),
-            rig=rig.spec.name,
-            rig_hash=rig.spec.content_hash,
-            bench_hash=bench_hash(rig.spec),
-            beliefs=beliefs_of(rig.spec, kind.beliefs),
-            devices={
-                role: identity(rig.spec, role, device.describe_device())
-                for role, device in roles.items()
-                if role in kind.needs and device is not None
-            },
-            readings=dict(readings),
-            units={f"{i}.{q}": there.unit for i, d in devices.instruments.items() for q, there in d.quantities.items()},
-            made=time.time(),
             max_age_s=kind.max_age_s,
             holds_for=dict(found.holds_for),
             built_on={before: used[before].id for before in kind.after},
@@ -244,9 +228,7 @@ class Calibrate(Step):
             values=dict(found.values),
             arrays={array: note for array, (_, note) in found.arrays.items()},
             warnings=found.warnings,
-            exposures=bench.taken,
-            seconds=time.monotonic() - began,
-            labctl=__version__,
+            **bench.provenance(beliefs=kind.beliefs, needs=kind.needs, readings=readings, began=began),
         )
         return Calibration(record, {array: values for array, (values, _) in found.arrays.items()}, dict(bench.raw))
 

@@ -48,12 +48,6 @@ def twin_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
     return blocks
 
 
-def twin_in_words(evidence: Evidence) -> str:
-    """One sentence on the fits of a run, or nothing."""
-    fits = [Calibration.load(made.path("twin")) for made in evidence.of("fit_twin")]
-    return f"{_before_after(fits)}." if fits else ""
-
-
 def _before_after(fits: Sequence[Calibration]) -> str:
     before, after = (_span([fit.value(name) for fit in fits]) for name in ("error_before", "error_after"))
     return (

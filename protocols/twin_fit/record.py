@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from labctl import __version__
 from labctl.calibration.record import ArrayNote, Calibration, CalibrationRecord, Value
-from labctl.calibration.validity import beliefs_of, bench_hash
-from labctl.timing import identity
 from protocols.twin_fit.fitted import KIND, PANEL_TABLE
 from protocols.twin_fit.priors import LEAK, LEAST_LEAK
 
@@ -60,7 +56,6 @@ def told_fit(
     began: float,
 ) -> Calibration:
     """The calibration, with the raw frames of `bench`. settings: of the method. began: on the monotonic clock."""
-    spec, devices = bench.rig.spec, bench.rig.devices()
     labels, covariance = twin_covariance(fit)
     values = fitted_values(fit, labels, np.sqrt(np.diag(covariance)))
     values |= {
@@ -81,18 +76,6 @@ def told_fit(
             "priors": {p.label: {"mean": p.mean, "sigma": p.sigma, "source": p.source} for p in fit.prior.parameters},
             "measured": dict(fit.prior.measured),
         },
-        rig=spec.name,
-        rig_hash=spec.content_hash,
-        bench_hash=bench_hash(spec),
-        beliefs=beliefs_of(spec, BELIEFS),
-        devices={
-            role: identity(spec, role, device.describe_device())
-            for role, device in zip(ROLES, (devices.mask, devices.scene, devices.camera), strict=True)
-            if device is not None
-        },
-        readings=dict(readings),
-        units={f"{i}.{q}": there.unit for i, d in devices.instruments.items() for q, there in d.quantities.items()},
-        made=time.time(),
         max_age_s=max_age_s,
         holds_for={
             "frame_shape": list(bench.frame_shape),
@@ -103,9 +86,7 @@ def told_fit(
         values=values,
         arrays={name: note for name, (_, note) in arrays.items()},
         warnings=warnings,
-        exposures=bench.taken,
-        seconds=time.monotonic() - began,
-        labctl=__version__,
+        **bench.provenance(beliefs=BELIEFS, needs=ROLES, readings=readings, began=began),
     )
     return Calibration(record, {name: array for name, (array, _) in arrays.items()}, dict(bench.raw))
 

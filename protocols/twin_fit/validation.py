@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -79,17 +78,6 @@ def foretold_by(twin: Twin, captures: Captures) -> FloatArray:
             exposure_s = torch.from_numpy(captures.exposure_s[index])
             frames[index] = twin.sensor.expose(photons, exposure_s=exposure_s, quantise=False)[:, 0].numpy()
     return frames
-
-
-def flattened(values: Mapping[str, Any]) -> dict[str, float]:
-    """Values by label, several numbers of one name apart: `shift_px[0]`."""
-    found: dict[str, float] = {}
-    for name, value in values.items():
-        if np.ndim(value) == 0:
-            found[name] = float(value)
-        else:
-            found |= {f"{name}[{place}]": float(number) for place, number in enumerate(np.ravel(value))}
-    return found
 
 
 def _rms(values: FloatArray) -> float:
