@@ -69,8 +69,15 @@ class VirtualInstrument(ScpiInstrument):
         self.light = light
         self.noise = random.Random(f"{model}-{seed}")
 
+    def execute(self, line: str) -> str | None:
+        """See `ScpiInstrument.execute`. Whoever has the answer finds the bench as it says: what has arrived is there."""
+        with self.lock:
+            answer = super().execute(line)
+            self.tick()
+        return answer
+
     def tick(self) -> None:
-        """Bring the array up to date; called often."""
+        """Bring the array up to date; called often, and with every command."""
 
 
 class LightSource(VirtualInstrument):
