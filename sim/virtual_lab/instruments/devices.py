@@ -70,7 +70,7 @@ class VirtualInstrument(ScpiInstrument):
         self.noise = random.Random(f"{model}-{seed}")
 
     def execute(self, line: str) -> str | None:
-        """See `ScpiInstrument.execute`. Whoever has the answer finds the bench as it says: what has arrived is there."""
+        """See `ScpiInstrument.execute`. Whoever has its answer finds the bench as it says: the arrived is there."""
         with self.lock:
             answer = super().execute(line)
             self.tick()
