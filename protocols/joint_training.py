@@ -13,6 +13,7 @@ from labctl.errors import BadInput
 from protocols.accelerator import generator_on, open_fabric
 from protocols.augmentation import augment
 from protocols.keys import stream_seed
+from protocols.losses import MaskTerms
 from protocols.model_file import TrainedCamera, answers, load_camera, new_classifier, new_design
 from protocols.models import Classifier, settle_batch_norm
 from protocols.simulation import CHUNK, ExposureRule, ShownScenes, Simulation
@@ -93,6 +94,7 @@ class JointTraining:
         self.learns_classifier = step.learns != "mask"
         self.design.requires_grad_(self.learns_mask)
         self.classifier.requires_grad_(self.learns_classifier)
+        self.terms = self._new_terms(setting, train_rows)
         self.schedule = Schedule(len(self.train), step.epochs, step.batch, self.seed)
         self.few = self.train.some(spread(len(self.train), REFIT_ITEMS))
         self.many = self.train.some(spread(len(self.train), SETTLE_ITEMS))
@@ -118,6 +120,8 @@ class JointTraining:
             optimisers, rates = [wrapped], [cycle]
         else:
             self._network = self.fabric.setup_module(self.classifier)
+        if self.terms is not None:
+            state["terms"] = self.terms
         if not self.learns_mask:
             return Optimisation(optimisers, rates, state)
         own = torch.optim.Adam(self.design.parameters(), lr=float(self.design.rate or 0))
@@ -137,15 +141,25 @@ class JointTraining:
         labels = self.train_labels[indices.to(self.device)]
         scenes = augment(self.train[indices], self.step.augmentation, generator)
         draws = self._draws(generator)
-        frames = self.design(scenes, lambda scene, mask: self._frames(scene, mask, draws))
+        exposed: list[tuple[Tensor, Tensor]] = []
+
+        def expose(scene: Tensor, mask: Tensor) -> Tensor:
+            exposed.append((scene, mask))
+            return self._frames(scene, mask, draws)
+
+        frames = self.design(scenes, expose)
         logits = self._network(frames)
-        return self.criterion(logits, labels), logits.argmax(1) == labels
+        loss = self.criterion(logits, labels)
+        if self.terms is not None:  # of a design that exposes more than once for a frame, they judge the first mask
+            loss = loss + self.terms.added(*exposed[0], self.classifier.normalisation(frames), indices)
+        return loss, logits.argmax(1) == labels
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Accuracy on the validation split, with noise that is the same every time."""
         mask = self._mask_now()
         values = {"aperture_ratio": float(mask.mean())} if self.design.learnable else {}
+        values |= {} if self.terms is None else self.terms.told()
         if len(self.val):
             draws = self._draws(torch.Generator().manual_seed(stream_seed(self.seed, "validation")))
             right = 0
@@ -215,6 +229,13 @@ class JointTraining:
             first = float(self.simulation.twin.settings.panel.steepness)
             self.simulation.twin.steepness = first * (end / first) ** progress
         return any(parameter.requires_grad for parameter in self.design.parameters())
+
+    def _new_terms(self, setting: StepSetting, rows: Any) -> MaskTerms | None:
+        losses = self.step.losses_of(setting)
+        if not losses or not self.learns_mask:
+            return None
+        cells, source = setting.protocol.grids()[1], setting.protocol.data
+        return MaskTerms(losses, self.simulation.twin, cells, self.frame_shape, source, rows, self.device)
 
     def _mask_now(self) -> Tensor:
         return self.design.mask().detach()

@@ -21,6 +21,7 @@ from protocols.loop_plan import FITTED_RULES, GradientRule, Learns, LoopPlan, pl
 from protocols.measurement import Corrections
 from protocols.scenes import load_scenes, scenes_of
 from protocols.splits import Split
+from sim.designs.losses import MaskLosses
 
 if TYPE_CHECKING:
     from protocols.data import ImageSet
@@ -45,7 +46,7 @@ class Train(Step):
     where: ClassVar[Literal["host", "child"]] = "child"
     outputs: ClassVar[Mapping[str, str]] = {"mask": "mask", "model": "model"}
     newer: ClassVar[frozenset[str]] = frozenset(
-        {"gradient", "learns", "start", "twin", "calibration", "corrections", "reuse_frames", "instruments"}
+        {"gradient", "learns", "start", "twin", "calibration", "corrections", "reuse_frames", "instruments", "losses"}
     )
     modules: ClassVar[tuple[str, ...]] = ("torch", "lightning_fabric", "protocols.joint_training", "sim.twin")
 
@@ -109,6 +110,10 @@ class Train(Step):
     """Where the mask does not learn, on the bench: every scene is exposed once, and its frame shifted at random. Else
     randomly changed scenes are exposed at every step."""
 
+    losses: MaskLosses = MaskLosses()
+    """What is asked of a mask that learns besides recognition, in simulation; designs with `losses` of their own keep
+    these. A mask that stands still does not see them."""
+
     instruments: dict[str, dict[str, float]] = {}
     """On the bench: quantities to set before, by instrument: `{lamp: {power: 0.8}}`."""
 
@@ -148,10 +153,16 @@ class Train(Step):
                 check_start(self.init, setting)
         self._check_sources(setting)
         self._check_learning(setting)
+        self._check_losses(setting)
         if self.measures:
             check_instruments(self.instruments, setting)
         elif self.instruments:
             raise BadInput("nothing is exposed with `gradient: sim`; take this away", at=setting.at("instruments"))
+
+    def losses_of(self, setting: StepSetting) -> MaskLosses:
+        """What the mask of this design is asked for: its own losses, or else those of the step."""
+        own: MaskLosses = getattr(setting.design_settings(), "losses", MaskLosses())
+        return own or self.losses
 
     def fingerprint(self) -> str:
         """See `Step.fingerprint`: what the camera to start from holds."""
@@ -165,6 +176,11 @@ class Train(Step):
     def estimate(self, setting: StepSetting) -> Estimate:
         """Compute only. Looks at the data, so it is here that a camera to start from must know the same classes."""
         data = scenes_of(setting.protocol)
+        if self.losses_of(setting).adversarial is not None:
+            from protocols.losses import check_losses
+
+            with concerning(*setting.at("losses", "adversarial")):
+                check_losses(self.losses_of(setting), setting.protocol.data)
         if self.init is not None:
             from protocols.model_file import require_classes
 
@@ -286,6 +302,19 @@ class Train(Step):
         if self.start is None and self.init is None:
             text = "a mask cannot learn for a classifier that knows nothing; add `start` or `init`, or use both"
             raise BadInput(text, at=setting.at("learns"))
+
+    def _check_losses(self, setting: StepSetting) -> None:
+        """Terms of the mask are told by the simulator, to a mask that learns."""
+        if self.losses and self.learns == "classifier":
+            raise BadInput(
+                "only a mask sees these, and it does not learn here; take this away", at=setting.at("losses")
+            )
+        if self.measures and self.learns != "classifier" and self.losses_of(setting):
+            text = (
+                f"what the mask of '{setting.design}' is asked for besides recognition is told by the simulator; use "
+                "`gradient: sim`, with `twin` for a fitted one, or take `losses` away"
+            )
+            raise BadInput(text, at=setting.at("gradient"))
 
     # What will happen
 

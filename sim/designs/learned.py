@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from labctl.frames.record import Privacy
 from sim.designs.base import CameraDesign, DesignSettings, check_mask_shape
+from sim.designs.losses import MaskLosses
 from sim.designs.mask_file import mask_file_hash, read_mask
 from sim.designs.masks import centre_distance
 from sim.surrogates import Surrogate, hard_step
@@ -42,6 +43,9 @@ class Learned(DesignSettings):
     learnable: ClassVar[bool] = True
 
     raw_frames: ClassVar[Privacy] = "optical"
+
+    newer: ClassVar[frozenset[str]] = frozenset({"losses"})
+    """As `Step.newer`: at their default they leave content hashes as they were without them."""
 
     type: Literal["learned"] = "learned"
 
@@ -75,6 +79,9 @@ class Learned(DesignSettings):
 
     open_fraction: Share | tuple[Annotated[float, Ge(0), Le(1)], Share] | None = None
     """Mean transmittance that the mask must keep: exactly so much, or [least, most]. None leaves it free."""
+
+    losses: MaskLosses = MaskLosses()
+    """What is asked of this mask besides recognition; goes before the `losses` of the step that trains it."""
 
     @model_validator(mode="after")
     def _start_and_file_agree(self) -> Self:
