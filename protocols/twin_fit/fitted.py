@@ -22,7 +22,7 @@ KIND = "twin"
 SENSOR_MAPS = {"flat": "flat_map", "dark_dn": "dark_map_dn", "dark_rate_e_per_s": "dark_rate_map_e_per_s"}
 """Arrays of the calibration, and the values of the sensor that they become."""
 
-ABOUT_THE_FIT = frozenset({"error_before", "error_after", "noise_floor_dn"})
+ABOUT_THE_FIT = frozenset({"error_before", "error_after", "noise_floor_dn", "residual_light"})
 """Values of the calibration that are none of the twin."""
 
 PANEL_TABLE, PSF_RESIDUAL = "panel_table", "psf_residual"

@@ -17,6 +17,7 @@ from protocols.twin_fit.page import refusal_page
 from protocols.twin_fit.patterns import fitted_patterns, held_out_patterns
 from protocols.twin_fit.priors import prior_of
 from protocols.twin_fit.record import told_fit
+from protocols.twin_fit.residual_psf import ResidualPsf, with_residual_psf
 from protocols.twin_fit.taking import Taker
 from protocols.twin_fit.validation import HeldOut, held_out_error
 
@@ -36,14 +37,16 @@ def fit_bench(
     trained: npt.NDArray[Any] | None = None,
     fit: tuple[str, ...] | None = None,
     limit: float = 1.5,
+    free_form: bool = False,
     readings: Mapping[str, float] | None = None,
     max_age_s: float = DAY_S,
 ) -> Calibration:
     """The calibration `twin` of this bench, from exposures that are taken now.
 
     calibrations: by kind; those that tell the fit something become its prior. trained: (H, W) a mask that the twin will
-    be asked about. fit: values to fit, all by default. Raises RunFailed, with a picture, when the twin errs on held-out
-    frames by more than `limit` times their noise, or when the captures saturate or are empty.
+    be asked about. fit: values to fit, all by default. free_form: a rest of the PSF beside them. Raises RunFailed, with
+    a picture, when the twin errs on held-out frames by more than `limit` times their noise, or when the captures
+    saturate or are empty.
     """
     began = time.monotonic()
     spec, roads = bench.rig.spec, bench.rig.roads
@@ -54,15 +57,28 @@ def fit_bench(
     _check_light(bench, captures)
     found = fit_from_many(spec, captures, prior, roads=roads)
     judged = held_out_error(spec, found, held_out, roads=roads)
+    rest: ResidualPsf | None = None
+    said: tuple[str, ...] = ()
+    if free_form:
+        without = judged.after
+        found, rest = with_residual_psf(spec, found, captures, roads=roads)
+        judged = held_out_error(spec, found, held_out, roads=roads)
+        said = (_about_rest(rest, without, judged.after),)
     if not judged.after <= limit:
         bench.refuse(_why(judged, found, limit), lambda: refusal_page(judged, held_out.frames, limit))
     return told_fit(
         bench,
         found,
         judged,
-        settings={"fit": None if fit is None else list(fit), "limit": limit, "trained_mask": trained is not None},
+        rest=rest,
+        settings={
+            "fit": None if fit is None else list(fit),
+            "limit": limit,
+            "trained_mask": trained is not None,
+            "free_form": free_form,
+        },
         readings=readings or {},
-        warnings=(*prior.remarks, *warnings_of(prior.parameters, found.numbers, found.covariance)),
+        warnings=(*prior.remarks, *said, *warnings_of(prior.parameters, found.numbers, found.covariance)),
         max_age_s=max_age_s,
         began=began,
     )
@@ -76,6 +92,18 @@ def _why(judged: HeldOut, found: Fit, limit: float) -> str:
         f"({gain} the rig file's; {found.residual:.3g} on the fitted ones): look at the structure of the error; check "
         "orientation and registration (`calibrate` with `registration`; `labctl calibration show`), that nothing "
         "moves between exposures, and the geometry in the rig file; or allow more by `limit`"
+    )
+
+
+def _about_rest(rest: ResidualPsf, without: float, after: float) -> str:
+    if rest.ridge is None:
+        return (
+            "the captures tell no rest of the PSF beside the fitted values: frames that were left out are foretold no "
+            "better with any"
+        )
+    return (
+        f"a free-form rest of the PSF takes {100 * rest.light:.2g} % of the light; the error on held-out frames is "
+        f"{after:.3g} of the noise with it and {without:.3g} without"
     )
 
 

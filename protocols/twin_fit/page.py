@@ -10,6 +10,7 @@ import numpy.typing as npt
 from labctl.calibration.record import Calibration
 from labctl.calibration.telling import told
 from protocols.calibrate.page import CONCLUDED, MEASURED, WARNED, in_style, sheet
+from protocols.twin_fit.fitted import PSF_RESIDUAL
 from protocols.twin_fit.identifiability import correlations
 from protocols.twin_fit.priors import LEAK
 
@@ -26,7 +27,8 @@ DEVIATION_LIMIT = 4.0
 @in_style
 def twin_page(calibration: Calibration) -> Figure:
     """The page of a calibration `twin`."""
-    figure, axes = sheet(9.4, 3, 2)
+    rest = calibration.arrays.get(PSF_RESIDUAL)
+    figure, axes = sheet(9.4, 3, 2) if rest is None else sheet(12.4, 4, 2)
     captured = np.asarray(calibration.raw["held_out"], dtype=np.float64)
     foretold = np.asarray(calibration.arrays["held_out_foretold_dn"], dtype=np.float64)
     deviation = np.asarray(calibration.arrays["held_out_deviation"], dtype=np.float64)
@@ -36,6 +38,9 @@ def twin_page(calibration: Calibration) -> Figure:
     _show_correlation(axes[1][1], calibration)
     _list_fitted(axes[2][0], calibration)
     _show_told(axes[2][1], calibration)
+    if rest is not None:
+        _show_rest(axes[3][0], np.asarray(rest, dtype=np.float64))
+        axes[3][1].set_axis_off()
     return figure
 
 
@@ -104,6 +109,17 @@ def _show_correlation(axes: Axes, calibration: Calibration) -> None:
     axes.set_title("Correlation of the fitted values")
     figure: Any = axes.figure
     figure.colorbar(shown, ax=axes, label="correlation", shrink=0.7)
+
+
+def _show_rest(axes: Axes, rest: npt.NDArray[np.float64]) -> None:
+    limit = 1e3 * max(float(np.abs(rest).max()), 1e-12)
+    shown = axes.imshow(1e3 * rest, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+    axes.grid(visible=False)
+    axes.set(
+        xlabel="column (px)", ylabel="row (px)", title=f"Rest of the PSF, {100 * np.abs(rest).sum():.2g} % of light"
+    )
+    figure: Any = axes.figure
+    figure.colorbar(shown, ax=axes, label="thousandths of the light", shrink=0.7)
 
 
 def _list_fitted(axes: Axes, calibration: Calibration) -> None:

@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from labctl.calibration.record import ArrayNote, Calibration, CalibrationRecord, Value
-from protocols.twin_fit.fitted import KIND, PANEL_TABLE
+from protocols.twin_fit.fitted import KIND, PANEL_TABLE, PSF_RESIDUAL
 from protocols.twin_fit.priors import LEAK, LEAST_LEAK
 
 if TYPE_CHECKING:
     from protocols.calibrate.bench import Bench
     from protocols.twin_fit.fit import Fit
+    from protocols.twin_fit.residual_psf import ResidualPsf
     from protocols.twin_fit.validation import HeldOut
 
 VERSION = 1
@@ -49,13 +50,18 @@ def told_fit(
     fit: Fit,
     held_out: HeldOut,
     *,
+    rest: ResidualPsf | None = None,
     settings: Mapping[str, Any],
     readings: Mapping[str, float],
     warnings: tuple[str, ...],
     max_age_s: float,
     began: float,
 ) -> Calibration:
-    """The calibration, with the raw frames of `bench`. settings: of the method. began: on the monotonic clock."""
+    """The calibration, with the raw frames of `bench`.
+
+    rest: what was fitted of the PSF in free form, beside the values. settings: of the method. began: on the monotonic
+    clock.
+    """
     labels, covariance = twin_covariance(fit)
     values = fitted_values(fit, labels, np.sqrt(np.diag(covariance)))
     values |= {
@@ -65,6 +71,9 @@ def told_fit(
         "error_after": Value(value=held_out.after, error=None, unit="1", text="Held-out error over the noise, fitted"),
         "noise_floor_dn": Value(value=held_out.floor_dn, error=None, unit="DN", text="Noise of the held-out frames"),
     }
+    if rest is not None:
+        text = "Light of the free-form rest of the PSF, as a share"
+        values["residual_light"] = Value(value=rest.light, error=None, unit="1", text=text)
     arrays = _arrays(fit, covariance, held_out)
     record = CalibrationRecord(
         kind=KIND,
@@ -146,6 +155,10 @@ def _arrays(
     if "panel_lut" in fit.prior.fixed:
         table = np.asarray(fit.prior.fixed["panel_lut"], dtype=np.float64)
         arrays[PANEL_TABLE] = (table, ArrayNote(unit="1", text="Response of the panel at levels 0..255, calibrated"))
+    if PSF_RESIDUAL in fit.prior.fixed:
+        weights = np.asarray(fit.prior.fixed[PSF_RESIDUAL], dtype=np.float64)
+        text = "Free-form rest of the PSF, in shares of its sum"
+        arrays[PSF_RESIDUAL] = (weights, ArrayNote(unit="1", text=text))
     if "dark_rate_map_e_per_s" in fit.prior.fixed:
         rate = np.asarray(fit.prior.fixed["dark_rate_map_e_per_s"], dtype=np.float64)
         arrays["dark_rate_e_per_s"] = (rate, ArrayNote(unit="e-/s", text="Dark current of every pixel, calibrated"))

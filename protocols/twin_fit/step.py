@@ -40,6 +40,7 @@ class FitTwin(Step):
     outputs: ClassVar[Mapping[str, str]] = {"twin": "twin"}
     needs: ClassVar[frozenset[Role]] = frozenset({"mask", "scene", "camera"})
     uses: ClassVar[frozenset[Source]] = frozenset({"rig"})
+    newer: ClassVar[frozenset[str]] = frozenset({"free_form"})
 
     type: Literal["fit_twin"]
 
@@ -55,6 +56,10 @@ class FitTwin(Step):
 
     limit: Annotated[float, Gt(1), Le(100)] = 1.5
     """Largest error on held-out frames, over their noise: a bad twin is worse than a few labelled frames."""
+
+    free_form: bool = False
+    """Fit, beside the values, a rest of the PSF that no value explains, such as a ghost between panel and sensor: fixed
+    to the sensor, the same behind every mask, and left out where it foretells no frame better."""
 
     instruments: dict[str, dict[str, float]] = {}
     """Quantities to set before, by instrument: `{lamp: {power: 1.0}}`; as for the frames that the twin is for."""
@@ -78,7 +83,7 @@ class FitTwin(Step):
         frames = masks * SCENES_PER_MASK + PILOTS
         shape = setting.rig.twin.frame_shape(*reversed(setting.protocol.grids()))
         return Estimate(
-            seconds=10 + frames * (0.002 if setting.rig.simulated else 0.3),
+            seconds=(30 if self.free_form else 10) + frames * (0.002 if setting.rig.simulated else 0.3),
             frames=frames,
             disk_bytes=4 * frames * shape[0] * shape[1],
             moves=(f"shows {masks} masks on the SLM", f"shows {SCENES_PER_MASK} scenes through each"),
@@ -111,6 +116,7 @@ class FitTwin(Step):
             trained=None if self.mask is None else np.load(context.input(self.mask)),
             fit=self.fit,
             limit=self.limit,
+            free_form=self.free_form,
             readings={k: v for k, v in InstrumentReadings(rig, 0.0).now().items() if v is not None},
             max_age_s=self.max_age_s,
         )
