@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from protocols.data import ImageSet
     from protocols.model_file import TrainedCamera
     from protocols.simulation import Simulation
+    from sim.designs.base import Patterns
 
 COLUMNS = (
     "design", "rig", "stage", "step", "seed", "accuracy", "accuracy_low", "accuracy_high", "majority", "n_test",
@@ -89,6 +90,7 @@ class Evaluate(Step):
         """Test."""
         import torch
 
+        from protocols.data.enlarged import sources_of
         from protocols.metrics import (
             accuracy_interval,
             aperture_ratio,
@@ -105,13 +107,13 @@ class Evaluate(Step):
         setting = context.setting
         data = load_scenes(context)
         camera = load_camera(context.input(self.model), setting)
-        simulation = Simulation(setting.rig, camera.exposure)
+        simulation = Simulation(setting.rig, camera.exposure, design=camera.design)
         psf, open_psf = (simulation.psf(mask) for mask in (camera.mask, torch.ones_like(camera.mask)))
         change = camera.simulator_change(setting) if self.frames is None else None
         if change:
             context.log(f"careful: {change}; the accuracy below is not that of the trained camera: train again")
         test = self._captured(context, camera) if self.frames else self._simulated(context, data, simulation, camera)
-        interval = accuracy_interval([test.predicted == test.labels])
+        interval = accuracy_interval([test.predicted == test.labels], groups=sources_of([test.sample_ids]))
         metrics: dict[str, Any] = {
             "stage": self.stage,
             "accuracy": interval.mean,
@@ -151,7 +153,9 @@ class Evaluate(Step):
             raise RunFailed("no test frames were captured; set `test: all` in the capture step")
         frames = captured.frames[rows]
         predicted = camera.answers(torch.from_numpy(frames)).numpy()
-        return _Test(predicted, captured.labels[rows], captured.sample_ids[rows], frames[:SEEN_FRAMES], None)
+        with torch.no_grad():
+            first = camera.design.readout(torch.from_numpy(frames[:SEEN_FRAMES])).numpy()
+        return _Test(predicted, captured.labels[rows], captured.sample_ids[rows], first, None)
 
     def _simulated(self, context: StepContext, data: ImageSet, simulation: Simulation, camera: TrainedCamera) -> _Test:
         import torch
@@ -164,18 +168,28 @@ class Evaluate(Step):
         shown = ShownScenes(simulation, data.images, rows)
         generator = torch.Generator().manual_seed(stream_seed(int(context.setting.seed or 0), "test"))
         predicted, first = [], torch.empty(0)
-        for frames in simulation.chunks(shown, camera.mask, draws=TorchDraws(generator)):
+        for frames in simulation.chunks(shown, self._patterns(context, camera), draws=TorchDraws(generator)):
             predicted.append(camera.answers(frames))
-            first = first if len(first) else frames[:SEEN_FRAMES]
-        clean = simulation.all_frames(shown[:SEEN_FRAMES], camera.mask)
+            first = first if len(first) else camera.design.readout(frames[:SEEN_FRAMES])
+        with torch.no_grad():
+            clean = camera.design.readout(simulation.all_frames(shown[:SEEN_FRAMES], self._patterns(context, camera)))
         return _Test(
             torch.cat(predicted).numpy(), data.labels[rows], data.sample_ids[rows], first.numpy(), clean.numpy()
         )
 
+    def _patterns(self, context: StepContext, camera: TrainedCamera) -> Patterns:
+        """What the test scenes are seen through, the same ones every time; a dynamic design has fresh ones for them."""
+        import torch
+
+        from protocols.keys import stream_seed
+
+        seed = stream_seed(int(context.setting.seed or 0), "test", "patterns")
+        return camera.design.patterns(torch.Generator().manual_seed(seed))
+
 
 @dataclass(frozen=True)
 class _Test:
-    """What came of the test split. frames, noise_free: (n, 1, h, w) DN, the first SEEN_FRAMES only."""
+    """What came of the test split. frames, noise_free: (n, 1, h, w) DN as read out, the first SEEN_FRAMES only."""
 
     predicted: IntArray
     labels: IntArray

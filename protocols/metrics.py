@@ -25,7 +25,12 @@ class Interval:
 
 
 def accuracy_interval(
-    correct_by_seed: Sequence[npt.ArrayLike], *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+    correct_by_seed: Sequence[npt.ArrayLike],
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+    groups: Sequence[npt.ArrayLike] | None = None,
 ) -> Interval:
     """Mean accuracy over seeds and its bootstrap percentile interval.
 
@@ -33,12 +38,15 @@ def accuracy_interval(
     equally. Seeds with equally many items have judged the same items in the same order, as all runs of one split do:
     a replicate resamples the items once for all of them, since models fail together on a hard item. Seeds with
     different numbers of items are resampled each on its own. Same input, same interval.
+    groups: for each seed (n_items,) the source of each item, where several come from one, as flipped copies of one
+    picture do: a replicate then resamples sources with all their items.
     The interval says how well these trained models would do on other items of the same kind. It leaves out the spread
     that other training seeds would bring. It has no width when everything, or nothing, is right.
     Raises BadInput for empty or non-boolean arrays, level outside 0..1, or fewer than 100 resamples.
     """
     correct = [_correct(values, f"correct_by_seed[{i}]") for i, values in enumerate(correct_by_seed)]
-    return _bootstrap([values.astype(np.int8) for values in correct], level=level, resamples=resamples, seed=seed)
+    items = [values.astype(np.int8) for values in correct]
+    return _bootstrap(items, level=level, resamples=resamples, seed=seed, groups=groups)
 
 
 def paired_difference_interval(
@@ -48,6 +56,7 @@ def paired_difference_interval(
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
+    groups: Sequence[npt.ArrayLike] | None = None,
 ) -> Interval:
     """Mean accuracy of a minus that of b, both asked the same items, and its bootstrap percentile interval.
 
@@ -63,7 +72,7 @@ def paired_difference_interval(
         if a.shape != b.shape:
             raise BadInput(f"seed {index}: a has {a.size} items and b has {b.size}; pairs need the same items in both")
         differences.append(a.astype(np.int8) - b.astype(np.int8))
-    return _bootstrap(differences, level=level, resamples=resamples, seed=seed)
+    return _bootstrap(differences, level=level, resamples=resamples, seed=seed, groups=groups)
 
 
 def majority_baseline(train_labels: npt.ArrayLike, test_labels: npt.ArrayLike) -> float:
@@ -131,7 +140,14 @@ def light_throughput(response: npt.ArrayLike, open_response: npt.ArrayLike | Non
     return part / whole
 
 
-def _bootstrap(items_by_seed: list[npt.NDArray[np.int8]], *, level: float, resamples: int, seed: int) -> Interval:
+def _bootstrap(
+    items_by_seed: list[npt.NDArray[np.int8]],
+    *,
+    level: float,
+    resamples: int,
+    seed: int,
+    groups: Sequence[npt.ArrayLike] | None = None,
+) -> Interval:
     """items_by_seed: (n_items,) values -1, 0, 1 of each seed. Equally many items are resampled together.
 
     With few possible values, drawing n items with replacement *is* a multinomial draw of their counts: the exact
@@ -144,16 +160,48 @@ def _bootstrap(items_by_seed: list[npt.NDArray[np.int8]], *, level: float, resam
     if resamples < 100:
         raise BadInput(f"resamples is {resamples}; at least 100 are needed for the ends of an interval")
     rng = np.random.default_rng(seed)
+    if groups is not None:
+        replicates = _replicates_of_groups(items_by_seed, [np.asarray(values) for values in groups], resamples, rng)
+        low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
+        return Interval(
+            mean=float(np.mean([items.mean() for items in items_by_seed])), low=float(low), high=float(high)
+        )
     same_items = len({items.size for items in items_by_seed}) == 1
-    groups = [np.stack(items_by_seed).mean(axis=0)] if same_items else [items.astype(float) for items in items_by_seed]
+    drawn_together = (
+        [np.stack(items_by_seed).mean(axis=0)] if same_items else [items.astype(float) for items in items_by_seed]
+    )
     replicates = np.zeros(resamples)
-    for items in groups:
+    for items in drawn_together:
         values, counts = np.unique(items, return_counts=True)
         drawn = rng.multinomial(items.size, counts / items.size, size=resamples)
         replicates += drawn @ values / items.size
-    replicates /= len(groups)
+    replicates /= len(drawn_together)
     low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean=float(np.mean([items.mean() for items in items_by_seed])), low=float(low), high=float(high))
+
+
+def _replicates_of_groups(
+    items_by_seed: list[npt.NDArray[np.int8]], groups: list[npt.NDArray[Any]], resamples: int, rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """(resamples,) means over seeds, whole groups drawn with replacement; the same groups for all seeds that have them.
+
+    A seed whose groups are others than those of the first is drawn on its own.
+    """
+    shapes = [(items.shape, values.shape) for items, values in zip(items_by_seed, groups, strict=True)]
+    if any(items != values for items, values in shapes):
+        raise BadInput(f"items and groups have shapes {shapes}; every item needs a group")
+    first = np.unique(groups[0])
+    replicates = np.zeros(resamples)
+    weights = rng.multinomial(len(first), np.full(len(first), 1 / len(first)), size=resamples)
+    for items, values in zip(items_by_seed, groups, strict=True):
+        known, place = np.unique(values, return_inverse=True)
+        own = weights
+        if not np.array_equal(known, first):
+            own = rng.multinomial(len(known), np.full(len(known), 1 / len(known)), size=resamples)
+        sums = np.bincount(place.reshape(-1), weights=items, minlength=len(known))
+        counts = np.bincount(place.reshape(-1), minlength=len(known))
+        replicates += (own @ sums) / (own @ counts)
+    return replicates / len(items_by_seed)
 
 
 def _correct(values: npt.ArrayLike, name: str) -> npt.NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +12,14 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 from annotated_types import Ge
+from pydantic import field_validator
 
 from labctl.errors import BadInput
 from labctl.protocol import Progress, unwatched
 from protocols.data.decoding import Decoding, decoded
+from protocols.data.enlarged import Enlargement, enlarged
 from protocols.data.image_set import ImageSet
 from protocols.data.scene_store import SceneStore
 from protocols.data.source import Fractions, Identities, ImageSource
@@ -24,6 +28,7 @@ from protocols.picture_tree import PictureEntry, content_of, list_pictures, stam
 from protocols.splits import (
     IntArray,
     SplitArray,
+    require_apart,
     require_train_and_test,
     some_of,
     spread,
@@ -73,6 +78,8 @@ class Folder(ImageSource):
 
     loading_version: ClassVar[int] = 2
 
+    newer: ClassVar[frozenset[str]] = frozenset({"apart", "enlarge_test"})
+
     type: Literal["folder"] = "folder"
 
     path: Path
@@ -99,6 +106,25 @@ class Folder(ImageSource):
 
     corrupt: Literal["refuse", "skip"] = "refuse"
     """`skip` leaves out pictures that cannot be read and names them in `ImageSet.skipped`."""
+
+    apart: str | None = None
+    """A regular expression for paths inside the folder whose first group says who or what is in a picture, such as a
+    person, a session or a clip. Of one of these, all pictures must stand on one side of the split."""
+
+    enlarge_test: Enlargement | None = None
+    """Flipped and turned copies of the test pictures."""
+
+    @field_validator("apart")
+    @classmethod
+    def _has_a_group(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                groups = re.compile(value).groups
+            except re.error as error:
+                raise ValueError(f"'{value}' is no regular expression: {error}") from error
+            if not groups:
+                raise ValueError(f"'{value}' has no group; put what must be kept apart into parentheses")
+        return value
 
     @cached_property
     def survey(self) -> Survey:
@@ -140,9 +166,10 @@ class Folder(ImageSource):
         """The pictures of the kept classes; sample_ids are places in the sorted listing of the whole tree."""
         rows, arranged, store, skipped = self._usable(scene_shape, unwatched)
         places = self.survey.places[rows]
-        return ImageSet(
+        data = ImageSet(
             store.pictures(rows), arranged.labels, arranged.split, arranged.class_names, places, tuple(skipped.values())
         )
+        return enlarged(data, self.enlarge_test)
 
     @property
     def _what(self) -> str:
@@ -180,7 +207,19 @@ class Folder(ImageSource):
         class_names = tuple(str(name) for name in names)
         labels = labels.reshape(-1).astype(np.int64)
         require_train_and_test(labels, split, class_names, self._what)
+        if self.apart is not None:
+            require_apart(self._kept_apart(entries), split, self.apart, self._what)
         return Arrangement(labels, split, class_names)
+
+    def _kept_apart(self, entries: Sequence[PictureEntry]) -> npt.NDArray[np.str_]:
+        found = [re.search(str(self.apart), entry.name) for entry in entries]
+        silent = [entry.name for entry, match in zip(entries, found, strict=True) if match is None]
+        if silent:
+            raise BadInput(
+                f"{self._what}: apart '{self.apart}' does not fit {len(silent)} of {len(entries)} pictures, "
+                f"{some_of(silent)}; it must tell of every picture who is in it"
+            )
+        return np.array([match.group(1) or "" for match in found if match is not None])
 
     def _headless(self, entries: Sequence[PictureEntry]) -> dict[str, str]:
         causes = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,8 @@ from annotated_types import Ge
 
 from labctl.errors import BadInput
 from labctl.protocol import Progress, unwatched
+from labctl.suggest import one_of
+from protocols.data.enlarged import Enlargement, enlarged, enlarged_rows
 from protocols.data.image_set import ImageSet
 from protocols.data.source import Identities, ImageSource
 from protocols.images import (
@@ -26,7 +28,7 @@ from protocols.images import (
     npz_headers,
     resized,
 )
-from protocols.splits import IntArray, SplitArray, require_train_and_test, some_of, well_covered
+from protocols.splits import IntArray, SplitArray, require_apart, require_train_and_test, some_of, well_covered
 
 
 class Npz(ImageSource):
@@ -34,6 +36,8 @@ class Npz(ImageSource):
 
     `identity_name`, if the file has it, names identity k in its place k. Other keys are ignored. No pickles are read.
     """
+
+    newer: ClassVar[frozenset[str]] = frozenset({"split_key", "apart", "enlarge_test"})
 
     type: Literal["npz"] = "npz"
 
@@ -48,6 +52,16 @@ class Npz(ImageSource):
 
     encoding: Encoding = "linear"
     crop: Crop = "centre"
+
+    split_key: str = "split"
+    """The array that holds the split, where a file has several."""
+
+    apart: tuple[str, ...] = ()
+    """Arrays of the file with one value for each image, such as a person, a session or a group of duplicates. None of
+    their values may stand on two sides of the split."""
+
+    enlarge_test: Enlargement | None = None
+    """Flipped and turned copies of the test pictures."""
 
     def check(self) -> None:
         """Read headers, `identity` and `split`, and judge them; no pixels. Raises BadInput."""
@@ -81,7 +95,23 @@ class Npz(ImageSource):
             share = values[row] / np.float32(255) if values.dtype == np.uint8 else values[row]
             self._require_unit_range(share, row)
             image[0] = resized(linear_radiance(share, self.encoding), scene_shape, self.crop)
-        return ImageSet(images, labels, split, names, kept)
+        return enlarged(ImageSet(images, labels, split, names, kept), self.enlarge_test)
+
+    def attribute(self, name: str) -> tuple[IntArray, tuple[str, ...]]:
+        """See `ImageSource.attribute`: any array of the file with one whole number or text for each image."""
+        headers = npz_headers(existing_file(self.path))
+        images = headers["images"][0][0] if "images" in headers else -1
+        fitting = [
+            key
+            for key, (shape, kind) in headers.items()
+            if shape == (images,) and kind.kind in "iubU" and key not in ("identity", "split")
+        ]
+        if name not in fitting:
+            raise BadInput(f"{self._what} has no labels '{name}', one for each image; {one_of(name, fitting)}")
+        kept, _, split, _ = self._index()
+        values, labels = np.unique(npz_array(expanded(self.path), name)[kept], return_inverse=True)
+        labels = labels.reshape(-1)[enlarged_rows(split, self.enlarge_test)[0]]
+        return labels.astype(np.int64), tuple(str(value) for value in values)
 
     @property
     def _what(self) -> str:
@@ -98,23 +128,25 @@ class Npz(ImageSource):
         """Kept rows, their labels from 0, their split, and the class names, after all checks."""
         path = existing_file(self.path)
         headers = npz_headers(path)
-        missing = [key for key in ("images", "identity", "split") if key not in headers]
+        missing = [key for key in ("images", "identity", self.split_key, *self.apart) if key not in headers]
         if missing:
             found = some_of(sorted(headers), 12) or "no arrays"
             raise BadInput(f"{self._what} lacks {some_of(missing)}; found {found}; write these too")
         shape, dtype = headers["images"]
         if len(shape) != 3 or 0 in shape or not (dtype == np.uint8 or dtype.kind == "f"):
             raise BadInput(f"{self._what}: images have shape {shape}, type {dtype}; (N, H, W) uint8 or float is needed")
-        for key in ("identity", "split"):
+        for key in ("identity", self.split_key):
             if headers[key][0] != shape[:1] or headers[key][1].kind not in "iu":
                 raise BadInput(
                     f"{self._what}: {key} has shape {headers[key][0]}, type {headers[key][1]} for {shape[0]} images; "
                     "one whole number per image is needed"
                 )
-        identity, split = npz_array(path, "identity"), npz_array(path, "split")
+        identity, split = npz_array(path, "identity"), npz_array(path, self.split_key)
         wrong = np.setdiff1d(split, [0, 1, 2])
         if wrong.size:
-            raise BadInput(f"{self._what}: split holds {some_of([str(v) for v in wrong])}; 0 train, 1 val, 2 test only")
+            raise BadInput(
+                f"{self._what}: {self.split_key} holds {some_of([str(v) for v in wrong])}; 0 train, 1 val, 2 test only"
+            )
         if identity.min() < 0:
             raise BadInput(f"{self._what}: identity goes down to {identity.min()}; whole numbers from 0 are needed")
         rows = np.flatnonzero(well_covered(identity, self.min_per_identity, self.identities, self._what)).astype(
@@ -132,6 +164,10 @@ class Npz(ImageSource):
             names = tuple(str(known[v]) for v in values)
         labels, part = labels.reshape(-1).astype(np.int64), split[rows].astype(np.uint8)
         require_train_and_test(labels, part, names, self._what)
+        for key in self.apart:
+            if headers[key][0] != shape[:1]:
+                raise BadInput(f"{self._what}: {key} has shape {headers[key][0]}; one value per image is needed")
+            require_apart(npz_array(path, key)[rows], part, key, self._what)
         return rows, labels, part, names
 
 

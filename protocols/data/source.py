@@ -11,9 +11,11 @@ from typing import Annotated, ClassVar
 from annotated_types import Ge
 from pydantic import AfterValidator
 
+from labctl.errors import BadInput
 from labctl.frozen import Frozen
 from labctl.protocol import Progress, unwatched
 from protocols.data.image_set import ImageSet
+from protocols.splits import IntArray
 
 
 def _fill_one(fractions: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -35,6 +37,9 @@ class ImageSource(Frozen):
     loading_version: ClassVar[int] = 1
     """Raise it when the same settings and source give other pixels or another split."""
 
+    newer: ClassVar[frozenset[str]] = frozenset()
+    """As `Step.newer`: settings that at their default leave content hashes as they were without them."""
+
     type: str
 
     @abstractmethod
@@ -55,8 +60,19 @@ class ImageSource(Frozen):
     def load(self, scene_shape: tuple[int, int]) -> ImageSet:
         """All samples at `scene_shape` (rows, columns). Raises BadInput with the cause."""
 
+    def attribute(self, name: str) -> tuple[IntArray, tuple[str, ...]]:
+        """What else the source says of its pictures, such as an expression: (N,) labels from 0 of the samples that
+        `load` gives, in its order, and the name of each. Raises BadInput where there is nothing of that name.
+        """
+        raise BadInput(
+            f"data of the type '{self.type}' say nothing of their pictures but their class; ask for identity"
+        )
+
     def _digest(self, content: Iterable[bytes]) -> str:
-        settings = {**self.model_dump(mode="json", exclude={"path"}), "loading_version": self.loading_version}
+        fields = type(self).model_fields
+        unset = {name for name in self.newer if getattr(self, name) == fields[name].get_default()}
+        given = self.model_dump(mode="json", exclude={"path", *unset})
+        settings = {**given, "loading_version": self.loading_version}
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         for piece in content:
             digest.update(len(piece).to_bytes(8, "big") + piece)

@@ -14,6 +14,7 @@ from labctl.store import RunFolder
 from protocols.report import tables
 from protocols.report.calibration import calibrated_in_words
 from protocols.report.page import FIGURES_FOLDER, Picture, Section, Text, render
+from protocols.report.paper import Published
 from protocols.report.sections import PARTS, Part
 from protocols.report.tables import Evidence, FramePairs, Score
 
@@ -29,7 +30,17 @@ class Report(Step):
     outputs: ClassVar[Mapping[str, str]] = {"report": "report"}
     modules: ClassVar[tuple[str, ...]] = ("torch", "jinja2", "protocols.report.pictures", "sim.twin")
 
+    newer: ClassVar[frozenset[str]] = frozenset({"published"})
+
     type: Literal["report"]
+
+    published: Published | None = None
+    """Published numbers that are put beside those of this run."""
+
+    def check(self, setting: StepSetting) -> None:
+        """What is put beside must be there."""
+        if self.published is not None:
+            self.published.check(setting.protocol.compared, setting.at("published"))
 
     def estimate(self, setting: StepSetting) -> Estimate:
         """Compute only."""

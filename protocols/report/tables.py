@@ -14,6 +14,7 @@ import numpy.typing as npt
 from labctl.errors import RunFailed
 from labctl.references import Reference
 from labctl.store import RunFolder
+from protocols.data.enlarged import sources_of
 from protocols.metrics import Interval, accuracy_interval, paired_difference_interval
 from protocols.scenes import scenes_of
 from protocols.splits import Split, spread
@@ -147,7 +148,10 @@ class Score:
     def interval(self) -> Interval:
         """Accuracy over seeds with its 95 % interval."""
         in_order = [self.answers[seed] for seed in sorted(self.answers)]
-        return accuracy_interval([answers.correct[np.argsort(answers.sample_ids)] for answers in in_order])
+        return accuracy_interval(
+            [answers.correct[np.argsort(answers.sample_ids)] for answers in in_order],
+            groups=sources_of([np.sort(answers.sample_ids) for answers in in_order]),
+        )
 
     def mean(self, name: str) -> float | None:
         """Mean over seeds of a metric of the step, None where no seed has it."""
@@ -185,16 +189,18 @@ def difference(after: Score, before: Score) -> tuple[Interval, int]:
 
     Raises RunFailed when they have no seed or no item in common.
     """
-    first, second = [], []
+    first, second, shared = [], [], []
     for seed in sorted(after.answers.keys() & before.answers.keys()):
         a, b = after.answers[seed], before.answers[seed]
-        _, in_a, in_b = np.intersect1d(a.sample_ids, b.sample_ids, assume_unique=True, return_indices=True)
+        both, in_a, in_b = np.intersect1d(a.sample_ids, b.sample_ids, assume_unique=True, return_indices=True)
         if len(in_a):
             first.append(a.correct[in_a])
             second.append(b.correct[in_b])
+            shared.append(both)
     if not first:
         raise RunFailed(f"'{after.step}' and '{before.step}' of {after.design} have no test item in common")
-    return paired_difference_interval(first, second), min(len(values) for values in first)
+    gap = paired_difference_interval(first, second, groups=sources_of(shared))
+    return gap, min(len(values) for values in first)
 
 
 def changes(found: Sequence[Score], design: str) -> dict[str, tuple[Interval, int]]:
