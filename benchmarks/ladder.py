@@ -75,6 +75,9 @@ FACES_EPOCHS = {"train": 60, "twin_train": 10, "twin_mask_train": 14, "loop": 8,
 """A few faces need more passes than the many digits of the protocol."""
 
 
+WITHOUT_TWIN_MASK = ("steps.twin_mask_train=null", "steps.twin_mask_capture=null", "steps.twin_mask_evaluated=null")
+
+
 def faces(path: Path) -> DataSet:
     """LFW-11. Faces may be mirrored, digits may not."""
     changes = [
@@ -98,12 +101,15 @@ def main() -> None:
     parser.add_argument("--rigs", nargs="+", type=int, default=list(range(1, 11)), help="seeds of as-built worlds")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of the trainings")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--no-twin-mask", action="store_true", help="leave out rung 4', mask and classifier in the twin")
     parser.add_argument("--table", action="store_true", help="only write table and picture of the cells there are")
     options = parser.parse_args()
     out: Path = options.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     sets = _data_sets(options.faces, options.data)
+    if options.no_twin_mask:
+        sets = [DataSet(data.name, (*data.overrides, *WITHOUT_TWIN_MASK)) for data in sets]
     if not options.table:
         _climb_all(sets, options.rigs, options.seeds, out, options.workers)
     write_table(out)
