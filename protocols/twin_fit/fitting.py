@@ -102,7 +102,7 @@ def _about_rest(rest: ResidualPsf, without: float, after: float) -> str:
             "better with any"
         )
     return (
-        f"a free-form rest of the PSF takes {100 * rest.light:.2g} % of the light; the error on held-out frames is "
+        f"a free-form rest of the PSF moves {100 * rest.light:.2g} % of the light; the error on held-out frames is "
         f"{after:.3g} of the noise with it and {without:.3g} without"
     )
 

@@ -115,9 +115,8 @@ def _show_rest(axes: Axes, rest: npt.NDArray[np.float64]) -> None:
     limit = 1e3 * max(float(np.abs(rest).max()), 1e-12)
     shown = axes.imshow(1e3 * rest, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
     axes.grid(visible=False)
-    axes.set(
-        xlabel="column (px)", ylabel="row (px)", title=f"Rest of the PSF, {100 * np.abs(rest).sum():.2g} % of light"
-    )
+    title = f"Rest of the PSF: moves {100 * np.abs(rest).sum():.2g} % of the light"
+    axes.set(xlabel="column (px)", ylabel="row (px)", title=title)
     figure: Any = axes.figure
     figure.colorbar(shown, ax=axes, label="thousandths of the light", shrink=0.7)
 

@@ -72,7 +72,7 @@ def told_fit(
         "noise_floor_dn": Value(value=held_out.floor_dn, error=None, unit="DN", text="Noise of the held-out frames"),
     }
     if rest is not None:
-        text = "Light of the free-form rest of the PSF, as a share"
+        text = "Sum of the absolute weights of the free-form rest of the PSF"
         values["residual_light"] = Value(value=rest.light, error=None, unit="1", text=text)
     arrays = _arrays(fit, covariance, held_out)
     record = CalibrationRecord(

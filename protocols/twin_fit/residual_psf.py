@@ -57,7 +57,10 @@ class ResidualPsf:
 
     @property
     def light(self) -> float:
-        """Sum of the absolute weights: the share of the light that goes where no value of the twin sends it."""
+        """Sum of the absolute weights, noise included, as a share of the light.
+
+        Their plain sum means nothing: brightness makes up for it.
+        """
         return float(np.abs(self.weights).sum())
 
 
