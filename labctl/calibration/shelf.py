@@ -27,8 +27,9 @@ class Shelf:
         self.folder = folder or state_folder() / "rigs" / rig_name / "calibrations"
 
     def put(self, calibration: Calibration) -> Path:
-        """Keep it; returns its file, KIND/TIME-ID.npz."""
-        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(calibration.record.made))
+        """Keep it; returns its file, KIND/TIME-ID.npz. Names in order are times in order, to the microsecond."""
+        seconds, micros = divmod(round(1e6 * calibration.record.made), 1_000_000)
+        stamp = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(seconds))}.{micros:06d}"
         return calibration.save(self.folder / calibration.kind / f"{stamp}-{calibration.id}{SUFFIX}")
 
     def newest(self, kind: str) -> Calibration | None:

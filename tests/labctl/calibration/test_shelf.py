@@ -25,6 +25,16 @@ def test_the_newest_is_handed_out_and_the_older_stay() -> None:
     assert shelf.kinds() == ["dark"]
 
 
+def test_of_two_made_within_one_second_the_later_is_the_newest() -> None:
+    spec, shelf = rig(), Shelf("as-built")
+    for step in range(6):  # ids are in the order of chance
+        there = made(spec, made=1.7e9 + 0.13 * step)
+        shelf.put(there)
+        newest = shelf.newest("dark")
+        assert newest is not None
+        assert newest.id == there.id
+
+
 def test_the_shelf_of_one_rig_is_not_that_of_another() -> None:
     Shelf("as-built").put(made(rig()))
     assert Shelf("sim").newest("dark") is None
