@@ -32,7 +32,7 @@ virtual-packages: $(STAMP)
 	-$(BIN)/python -m drivers.panels.link_wx  # only slmPy needs it; under another Python than Debian's it cannot be
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Ratios to bare torch in the same run; times of a busy machine drift, ratios less so.
 bench: $(STAMP)
