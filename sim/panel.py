@@ -41,7 +41,7 @@ def road_levels(mask: Tensor, road: PanelRoad) -> Tensor:
         table = torch.tensor(road.lut, dtype=mask.dtype, device=mask.device)
         right = torch.searchsorted(table, share).clamp(1, len(table) - 1)
         slope = 1 / ((len(table) - 1) * (table[right] - table[right - 1]) * (1 - floor))
-    return levels + _cells((mask - mask.detach()) * slope, road.cell_px)
+    return levels + cells_on_panel((mask - mask.detach()) * slope, road.cell_px)
 
 
 def panel_transmittance(
@@ -88,8 +88,13 @@ def shown_transmittance(
         if surrogate == "sigmoid":
             change = quantise_levels(_unrounded(mask, road) + change, surrogate=surrogate, steepness=steepness)
             change = change - change.detach()
-        response = response + _cells(change, road.cell_px)
+        response = response + cells_on_panel(change, road.cell_px)
     return _transmit(response, contrast=contrast, fill_factor=fill_factor, crosstalk=crosstalk)
+
+
+def cells_on_panel(values: Tensor, cell_px: int) -> Tensor:
+    """(..., H cell_px, W cell_px): values (..., H, W) of mask cells, on all panel pixels of each."""
+    return values.repeat_interleave(cell_px, dim=-2).repeat_interleave(cell_px, dim=-1)
 
 
 def settled_fraction(elapsed_s: float, response_s: float) -> float:
@@ -120,10 +125,6 @@ def _unrounded(mask: Tensor, road: PanelRoad) -> Tensor:
     """Share 0..1 of full level that `road` would send if panels had more than 256; no gradient."""
     share = torch.from_numpy(road.shares(mask.detach().cpu().numpy()))
     return share.to(dtype=mask.dtype, device=mask.device)
-
-
-def _cells(values: Tensor, cell_px: int) -> Tensor:
-    return values.repeat_interleave(cell_px, dim=-2).repeat_interleave(cell_px, dim=-1)
 
 
 def _response(share: Tensor, gamma: Tensor | float, lut: Tensor | None) -> Tensor:

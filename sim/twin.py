@@ -19,7 +19,7 @@ from sim.optics.field import cos4_fall_off
 from sim.optics.magnify import growth_slope, magnified
 from sim.optics.scene_grid import scene_on_sensor
 from sim.optics.shadow import Registration
-from sim.panel import panel_transmittance, shown_transmittance
+from sim.panel import cells_on_panel, panel_transmittance, shown_transmittance
 from sim.sensor import MAPS, Sensor
 from sim.shadow_casting import cast, reach_px, residual_on
 from sim.twin_settings import TwinSettings
@@ -142,11 +142,22 @@ class Twin(nn.Module):
             surrogate=self.settings.panel.surrogate,
             steepness=self.steepness,
         )
-        return self._cast(picture)
+        return self._residual(self._cast(picture, self.settings))
+
+    def psf_of_weights(self, weights: Tensor) -> Tensor:
+        """The same of optics that no panel shows: weights (H, W) or (N, H, W) >= 0 in units of one fully open cell.
+
+        Such is a lens, which gathers the light of many cells in one. Geometry, registration and blur are those of a
+        mask in that place. There are no levels, no leak, no fill factor, no diffraction of cells, and no
+        `psf_residual`, which was measured through the panel.
+        """
+        psf = self._cast(cells_on_panel(weights.to(self.dtype), self.roads.mask.cell_px), self.settings.geometric())
+        return psf[..., None, :, :].expand(*psf.shape[:-2], 3, *psf.shape[-2:]) if self.has_colour_psf else psf
 
     def psf_from_levels(self, levels: Tensor) -> Tensor:
         """PSF of a panel picture (rows, columns) in levels 0..255, uint8 or float, cropped to the design."""
-        return self._cast(panel_transmittance(levels.to(self.dtype) / FULL_LEVEL, **self._panel_values()))
+        picture = panel_transmittance(levels.to(self.dtype) / FULL_LEVEL, **self._panel_values())
+        return self._residual(self._cast(picture, self.settings))
 
     def white_psf(self, mask: Tensor) -> Tensor:
         """`psf` in white light, (h, w) or (N, h, w): of colours, the mean."""
@@ -354,15 +365,17 @@ class Twin(nn.Module):
         gap_error = self.gap_error if moves(self.gap_error) else None
         return Registration(self.shift_px, self.rotation_rad, self.scale, tilt_rad, gap_error)
 
-    def _cast(self, picture: Tensor) -> Tensor:
-        psf = cast(
+    def _cast(self, picture: Tensor, settings: TwinSettings) -> Tensor:
+        return cast(
             picture,
-            self.settings,
+            settings,
             cell_px=self.roads.mask.cell_px,
             room_px=self._room,
             registration=self._registration,
             blur_px=self.blur_px,
         )
+
+    def _residual(self, psf: Tensor) -> Tensor:
         return psf if self.psf_residual is None else psf + residual_on(psf, self.psf_residual)
 
     def _window(

@@ -162,6 +162,10 @@ class TwinSettings(Frozen):
         """What can move light beyond the nominal shadow, in words."""
         return "registration and blur" if self.optics.model == "shadow" else "registration, blur and diffraction"
 
+    def geometric(self) -> TwinSettings:
+        """The same rig with straight rays in place of diffraction."""
+        return self.model_copy(update={"optics": self.optics.model_copy(update={"model": "shadow"})})
+
     @property
     def exposure_limits_s(self) -> tuple[float, float]:
         """Shortest and longest exposure of the sensor."""

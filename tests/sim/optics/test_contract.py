@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 
-from tests.sim.optics import cases_core, cases_wave, contract
+from tests.sim.optics import cases_core, cases_designs, cases_wave, contract
 
-CASES = [*cases_core.CASES, *cases_wave.CASES]
+CASES = [*cases_core.CASES, *cases_wave.CASES, *cases_designs.CASES]
 
 NOT_AN_OPTIC: dict[str, str] = {}
 """Public functions on tensors that no case covers, each with its reason."""
