@@ -247,7 +247,7 @@ def test_no_losses_leave_the_content_hash_as_it_was(plan):
         (["steps.train.losses={adversarial: {weight: 1, opponent: recogniser}}"],
          "`opponent: recogniser` and `attribute: NAME` go together"),
         (["steps.train.losses={rip: -1}"], r"steps\.train\.losses\.rip"),
-        (["steps.train.losses={rip: 1}", "steps.train.learns=classifier"], "only a mask sees these, and it does not learn here"),
+        (["steps.train.losses={rip: 1}", "steps.train.learns=classifier"], "only a mask sees these, and it does not l"),
         (["steps.train.losses={rip: 1}", "steps.train.gradient=straight_through"], "is told by the simulator; use"),
     ],
 )  # fmt: skip
