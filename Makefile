@@ -14,7 +14,10 @@ VENV_PACKAGE = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
 VIRTUAL_PACKAGES := xvfb xserver-xorg-core xserver-xorg-video-dummy x11-xserver-utils openbox gcc libc6-dev python3-wxgtk4.0
 VIRTUAL_TOOLS := Xvfb Xorg xrandr openbox gcc
 
-.PHONY: run virtual virtual-packages test bench lint install clean
+# In which the page of a study is tested; by these names on Debian. Elsewhere its tests are skipped without.
+BROWSER_PACKAGES := chromium chromium-driver
+
+.PHONY: run virtual virtual-packages browser-packages test bench lint install clean
 
 run: $(STAMP)
 	$(BIN)/labctl run configs/protocols/quickstart.yaml
@@ -30,6 +33,11 @@ virtual-packages: $(STAMP)
 	then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(VIRTUAL_PACKAGES) >/dev/null; \
 	else echo "the virtual lab needs, on Debian or Ubuntu: sudo apt-get install $(VIRTUAL_PACKAGES)" >&2; exit 1; fi
 	-$(BIN)/python -m drivers.panels.link_wx  # only slmPy needs it; under another Python than Debian's it cannot be
+
+browser-packages:
+	command -v chromium >/dev/null && command -v chromedriver >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
+	then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(BROWSER_PACKAGES) >/dev/null; \
+	else echo "the page of a study is tested in Chromium: sudo apt-get install $(BROWSER_PACKAGES)" >&2; exit 1; fi
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal

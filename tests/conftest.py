@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 REQUIRED = frozenset(os.environ.get("LABCTL_REQUIRE", "").split())
-"""Markers of tests that must not be skipped here: a skip is a failure. CI requires `virtual`."""
+"""Markers of tests that must not be skipped here: a skip is a failure. CI requires `virtual` and `browser`."""
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from labctl.cli import bench, calibration, dataset, preflight, timing
+from labctl.cli import bench, calibration, dataset, preflight, study, timing
 from labctl.cli.talk import print_json, say
 from labctl.errors import BadInput, ExitCode, Stopped
 
@@ -256,6 +256,7 @@ bench.register(app)
 calibration.register(app)
 dataset.register(app)
 preflight.register(app)
+study.register(app)
 timing.register(app)
 
 
