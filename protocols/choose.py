@@ -13,7 +13,7 @@ from labctl.errors import RunFailed
 from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Source, Step, StepContext, StepResult, StepSetting
 from protocols.balanced import ranked_in_turn
-from protocols.fit import check_fit
+from protocols.fit import check_fit, check_panel
 from protocols.keys import stream_seed
 from protocols.learning_from_captures import as_bright_as_trained, check_corrections
 from protocols.measurement import Corrections, Measurement
@@ -95,6 +95,7 @@ class Choose(Step):
     def check(self, setting: StepSetting) -> None:
         """Mask, scene and rig must fit, and corrections have something to stand on."""
         check_fit(setting)
+        check_panel(setting, static=True)
         check_corrections(self.calibration, self.corrections, setting)
 
     def estimate(self, setting: StepSetting) -> Estimate:
@@ -164,7 +165,9 @@ class Choose(Step):
 
         rig, rule = context.setting.rig, camera.exposure
         closed = False
-        measurement = Measurement.of(rig, self._calibrations(context), self._parts, camera.frame_shape, context.log)
+        scene_px, cells = context.setting.protocol.grids()
+        shape = rig.twin.frame_shape(cells, scene_px)
+        measurement = Measurement.of(rig, self._calibrations(context), self._parts, shape, context.log)
         if self.frames is None:
             measurement = measurement.searched() if rule.exposure_s == "auto" else measurement
         else:
@@ -176,11 +179,13 @@ class Choose(Step):
             measurement = as_bright_as_trained(measurement, context.input(self.frames), camera, context)
             scenes = store.select(kind="scene")
             rule = ExposureRule(rule.fill, float(np.mean(store.column("exposure_s")[scenes])))
-        plain = Measurement.of(rig, {}, (), camera.frame_shape)
-        nominal = _answers(Simulation(rig, camera.exposure), data, rows, camera, plain, closed=False)
+        plain = Measurement.of(rig, {}, (), shape)
+        nominal = _answers(
+            Simulation(rig, camera.exposure, design=camera.design), data, rows, camera, plain, closed=False
+        )
         drawn = []
         for number, twin in enumerate(drawn_twins(rig, calibration, self.draws, seed=int(context.setting.seed or 0))):
-            simulation = Simulation(rig, rule, twin=twin)
+            simulation = Simulation(rig, rule, twin=twin, design=camera.design)
             drawn.append(_answers(simulation, data, rows, camera, measurement, closed=closed))
             context.progress(number + 1, self.draws, "twins")
             context.stop_here("nothing is kept of a choice that was not finished")

@@ -12,7 +12,7 @@ from labctl.exposure import Exposure, still_plan
 from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Role, Source, Step, StepContext, StepResult, StepSetting
 from protocols.capture import PILOT_IDS, white_exposure
-from protocols.fit import check_fit
+from protocols.fit import check_fit, check_panel
 from protocols.keys import first_exposure_id
 
 
@@ -30,7 +30,7 @@ class ShowMask(Step):
     type: Literal["display"]
 
     mask: Annotated[Reference, OutputKind("mask")]
-    """What to show."""
+    """What to show; of a dynamic design, the pattern that stands for all."""
 
     fill: Annotated[float, Gt(0), Le(0.98)] = 0.9
     """The share of full scale that the white frame reaches."""
@@ -38,6 +38,7 @@ class ShowMask(Step):
     def check(self, setting: StepSetting) -> None:
         """Mask, scene and rig must fit."""
         check_fit(setting)
+        check_panel(setting)
 
     def estimate(self, setting: StepSetting) -> Estimate:
         """A few frames."""

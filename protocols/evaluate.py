@@ -123,7 +123,8 @@ class Evaluate(Step):
             "n_test": len(test.labels),
             "blurriness": blurriness(test.frames[:, 0]),
             "blurriness_noise_free": None if test.noise_free is None else blurriness(test.noise_free[:, 0]),
-            "aperture_ratio": aperture_ratio(camera.mask),
+            # Optics that no panel shows have no cells to be open: the share of the light that falls on the mask area.
+            "aperture_ratio": aperture_ratio(camera.mask) if camera.design.on_panel else float(camera.mask.mean()),
             "light_throughput": light_throughput(psf, open_psf),
             "exposure": camera.exposure.exposure_s,
             "white_e": simulation.white_e(psf),

@@ -82,7 +82,7 @@ class TwinFrames:
         """(n, 1, h, w) frames of these scenes; without a generator noise-free."""
         draws = None if generator is None else self._draws(generator)
         twin, shown = self._simulation.twin, self._scenes[places]
-        psf = twin.psf(self._mask)
+        psf = self._simulation.cast(self._mask)
         exposure_s = self._simulation.exposure_s(psf)
         frames = twin.sensor.expose(twin.irradiance(shown, psf), exposure_s=exposure_s, draws=draws)
         if self._closed:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from labctl.errors import BadInput, concerning
 from labctl.references import Reference
 from labctl.rig_file import ROLES
 from labctl.steps import StepSetting
 from labctl.suggest import one_of
+
+if TYPE_CHECKING:
+    from sim.designs.base import CameraDesign
 
 
 def check_fit(setting: StepSetting) -> None:
@@ -26,17 +29,40 @@ def check_fit(setting: StepSetting) -> None:
                 at=("mask_cells",),
             )
     setting.rig.twin.check_design(cells, scene_px, setting.rig.roads)
-    design = setting.design_settings()
-    with concerning("designs", str(setting.design)):
-        design.build(cells, int(setting.seed or 0))
+    _built(setting)
 
 
 def check_network(setting: StepSetting) -> None:
-    """Raise BadInput when the model cannot read frames of the size that this rig will give."""
+    """Raise BadInput when the model cannot read frames of the size that this rig and the read-out will give."""
     scene_px, cells = setting.protocol.grids()
-    shape = setting.rig.twin.frame_shape(cells, scene_px)
-    with concerning("scene_px"):
-        setting.protocol.model.build(shape, 2)
+    frame = setting.rig.twin.frame_shape(cells, scene_px)
+    read = _built(setting).read_shape(frame)
+    with concerning(*(("scene_px",) if read == tuple(frame) else ("designs", str(setting.design)))):
+        setting.protocol.model.build(read, 2)
+
+
+def check_panel(setting: StepSetting, *, static: bool = False) -> None:
+    """Raise BadInput when no panel can show the design; with `static`, also when every frame has another pattern."""
+    design, at = _built(setting), ("designs", str(setting.design))
+    if not design.on_panel:
+        raise BadInput(
+            f"'{setting.design}' is no mask but optics that gather or bend light, which no panel can show, so step "
+            f"'{setting.name}' cannot either; leave it to simulation (`train`, `evaluate` without frames), or use "
+            "`pinhole` optics, whose frames are as sharp",
+            at=at,
+        )
+    if static and design.dynamic:
+        raise BadInput(
+            f"'{setting.design}' shows every frame another pattern, and step '{setting.name}' works with one mask; "
+            "leave it to simulation (`train`, `evaluate` without frames)",
+            at=at,
+        )
+
+
+def _built(setting: StepSetting) -> CameraDesign:
+    with concerning("designs", str(setting.design)):
+        design: CameraDesign = setting.design_settings().build(setting.protocol.grids()[1], int(setting.seed or 0))
+    return design
 
 
 def check_exposure(exposure_s: float, setting: StepSetting) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from protocols.data import ImageSet
     from protocols.measurement import Measurement
     from protocols.train import Train
-    from sim.designs.base import CameraDesign
+    from sim.designs.base import CameraDesign, Patterns
     from sim.twin import Twin
 
 REFIT_EVERY = 8
@@ -70,7 +70,9 @@ class JointTraining:
         self.fabric = open_fabric(step.device, step.precision)
         self.device = self.fabric.device
         rule = ExposureRule(step.fill, step.exposure_s)
-        self.simulation = Simulation(setting.rig, rule, device=self.device, twin=twin)
+        torch.manual_seed(stream_seed(self.seed, "start"))
+        self.design: CameraDesign = new_design(setting).to(self.device)
+        self.simulation = Simulation(setting.rig, rule, device=self.device, twin=twin, design=self.design)
         train_rows, val_rows = data.part(Split.TRAIN), data.part(Split.VAL)  # the test split is not even looked at
         self.train = ShownScenes(self.simulation, data.images, train_rows)
         self.val = ShownScenes(self.simulation, data.images, val_rows)
@@ -81,8 +83,6 @@ class JointTraining:
         self.golden: Golden = golden_frame(setting.rig, cells, scene_px)
         self.scene_shape, self.twin_hash = scene_px, setting.rig.twin_hash
 
-        torch.manual_seed(stream_seed(self.seed, "start"))
-        self.design: CameraDesign = new_design(setting).to(self.device)
         shape = self.design.readout(self.simulation.all_frames(self.train[:1], self._mask_now())).shape
         self.frame_shape = (int(shape[-2]), int(shape[-1]))
         self.classifier: Classifier = new_classifier(setting.protocol, self.frame_shape, len(data.class_names))
@@ -147,7 +147,8 @@ class JointTraining:
             exposed.append((scene, mask))
             return self._frames(scene, mask, draws)
 
-        frames = self.design(scenes, expose)
+        # Only a design with a new pattern for every scene is told where to draw from: others draw nothing.
+        frames = self.design(scenes, expose, generator) if self.design.dynamic else self.design(scenes, expose)
         logits = self._network(frames)
         loss = self.criterion(logits, labels)
         if self.terms is not None:  # of a design that exposes more than once for a frame, they judge the first mask
@@ -157,15 +158,15 @@ class JointTraining:
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Accuracy on the validation split, with noise that is the same every time."""
-        mask = self._mask_now()
-        values = {"aperture_ratio": float(mask.mean())} if self.design.learnable else {}
+        values = {"aperture_ratio": float(self._mask_now().mean())} if self.design.learnable else {}
         values |= {} if self.terms is None else self.terms.told()
         if len(self.val):
             draws = self._draws(torch.Generator().manual_seed(stream_seed(self.seed, "validation")))
-            right = 0
+            right, masks = 0, self._patterns("validation")
             for start in range(0, len(self.val), CHUNK):
                 part = slice(start, start + CHUNK)
-                frames = self.design.readout(self._frames(self.val[part], mask, draws))
+                scenes = self.val[part]
+                frames = self.design.readout(self._frames(scenes, masks(len(scenes)), draws))
                 right += int((answers(self.classifier, frames) == self.val_labels[part]).sum())
             values["val_accuracy"] = right / len(self.val)
         return values
@@ -245,12 +246,17 @@ class JointTraining:
         frames = self.simulation.frames(shown, mask, draws=draws)
         if self.measurement is None:
             return frames
-        return self.measurement.correct(frames, self.simulation.exposure_s(self.simulation.twin.psf(mask)))
+        return self.measurement.correct(frames, self.simulation.exposure_of(mask))
 
     @torch.no_grad()
     def _all_frames(self, scenes: ShownScenes, draws: Any) -> Tensor:
-        mask = self._mask_now()
-        return torch.cat([self._frames(scenes[at : at + CHUNK], mask, draws) for at in range(0, len(scenes), CHUNK)])
+        masks = self._patterns("statistics")
+        parts = [scenes[at : at + CHUNK] for at in range(0, len(scenes), CHUNK)]
+        return torch.cat([self._frames(part, masks(len(part)), draws) for part in parts])
+
+    def _patterns(self, purpose: str) -> Patterns:
+        """What scenes are seen through where nothing is learned: the mask, or draws that are the same every time."""
+        return self.design.patterns(torch.Generator().manual_seed(stream_seed(self.seed, "patterns", purpose)))
 
     def _draws(self, generator: torch.Generator) -> TorchDraws | None:
         if not self.step.noise:

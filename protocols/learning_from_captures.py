@@ -179,7 +179,7 @@ def as_bright_as_trained(
     if not has_closed(FrameStore.open(frames)):
         searched = camera.exposure.exposure_s == "auto" and found.get("how") == "auto"
         return measurement.searched() if searched else measurement
-    simulation = Simulation(context.setting.rig, camera.exposure)
+    simulation = Simulation(context.setting.rig, camera.exposure, design=camera.design)
     psf = simulation.psf(camera.mask)
     if "wanted_white_dn_per_s" not in found:
         if camera.exposure.exposure_s == "auto":

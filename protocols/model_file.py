@@ -37,7 +37,8 @@ _DAMAGED = (
 class TrainedCamera:
     """Classifier with normalisation, the design with what it has learned, how it was exposed, class names, grids.
 
-    golden: the reference frame of the simulator it was trained in; twin_hash: of the twin that made it.
+    frame_shape: of what the classifier reads, after the read-out of the design. golden: the reference frame of the
+    simulator it was trained in; twin_hash: of the twin that made it.
     """
 
     classifier: Classifier
@@ -51,7 +52,7 @@ class TrainedCamera:
 
     @property
     def mask(self) -> Tensor:
-        """(H, W) transmittance 0..1 as it goes on the SLM."""
+        """(H, W) transmittance 0..1 as it goes on the SLM; for what is no static mask, see `CameraDesign.mask`."""
         return self.design.mask().detach()
 
     @torch.no_grad()
@@ -101,10 +102,10 @@ def load_camera(path: Path, setting: StepSetting) -> TrainedCamera:
     """
     saved = _read(path)
     frame_shape = _pair(saved["frame_shape"])
-    _require_grids(path, saved, setting)
+    design = new_design(setting)
+    _require_grids(path, saved, setting, design)
     classifier = new_classifier(setting.protocol, frame_shape, len(saved["class_names"]))
     _take(classifier, saved["classifier"], path, "network", "set `model:` to what it was trained with")
-    design = new_design(setting)
     if design.learnable or design.state_dict().keys() == saved["design"].keys():
         _take(design, saved["design"], path, "design", f"set `designs.{setting.design}` to what it was trained with")
     return TrainedCamera(
@@ -150,7 +151,7 @@ def _read(path: Path) -> dict[str, Any]:
     return saved
 
 
-def _require_grids(path: Path, saved: dict[str, Any], setting: StepSetting) -> None:
+def _require_grids(path: Path, saved: dict[str, Any], setting: StepSetting, design: CameraDesign) -> None:
     scene_px, cells = setting.protocol.grids()
     mask, scene = _pair(saved["mask"].shape), _pair(saved["scene_shape"])
     if (mask, scene) != (cells, scene_px):
@@ -159,11 +160,12 @@ def _require_grids(path: Path, saved: dict[str, Any], setting: StepSetting) -> N
             f"pixels, the protocol has {cells[0]}x{cells[1]} and {scene_px[0]}x{scene_px[1]}; "
             "change mask_cells and scene_px, or train a camera on this grid"
         )
-    frame = setting.rig.twin.frame_shape(cells, scene_px)
+    frame = design.read_shape(setting.rig.twin.frame_shape(cells, scene_px))
     if _pair(saved["frame_shape"]) != tuple(frame):
         raise BadInput(
             f"'{path}' reads frames of {saved['frame_shape'][0]}x{saved['frame_shape'][1]} pixels, rig "
-            f"'{setting.rig.name}' gives {frame[0]}x{frame[1]}; use the rig it was trained for, or train again"
+            f"'{setting.rig.name}' and design '{setting.design}' give {frame[0]}x{frame[1]}; use the rig it was "
+            "trained for, or train again"
         )
 
 

@@ -20,7 +20,7 @@ from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Role, Source, Step, StepContext, StepResult, StepSetting
 from protocols.capture.exposures import BLACK_IDS, black_level
 from protocols.capture.metadata import About, FrameNotes, mask_facts, set_header, set_instruments
-from protocols.fit import check_exposure, check_instruments
+from protocols.fit import check_exposure, check_instruments, check_panel
 from protocols.keys import first_exposure_id
 from protocols.splits import Split
 
@@ -68,6 +68,8 @@ class Operator(Step):
         check_instruments(self.instruments, setting)
         if self.labels:
             check_exposure(self.exposure_s, setting)
+            if setting.design is not None:
+                check_panel(setting, static=True)
         if self.labels and self.mask is None:
             raise BadInput("`labels` needs `mask`, what the SLM shows meanwhile; add it", at=setting.at("labels"))
         if len(set(self.labels)) < len(self.labels):

@@ -13,6 +13,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from labctl.rig_file import RigSpec
     from protocols.data import Pictures
+    from sim.designs.base import CameraDesign, Patterns
     from sim.twin import Twin
 
 CHUNK = 128
@@ -36,7 +37,8 @@ class ExposureRule:
 class Simulation:
     """The twin of a rig, exposed by a rule, within the limits of its sensor.
 
-    twin: a fitted one in place of what the rig file says; see `protocols.twin_fit.fitted`.
+    twin: a fitted one in place of what the rig file says; see `protocols.twin_fit.fitted`. design: whose masks are
+    exposed, in its way: by the panel unless it says otherwise. Without one they are masks on the panel.
     """
 
     def __init__(
@@ -46,15 +48,32 @@ class Simulation:
         *,
         device: torch.device | str = "cpu",
         twin: Twin | None = None,
+        design: CameraDesign | None = None,
     ) -> None:
         self.twin: Any = (rig.twin.build(rig.roads) if twin is None else twin).to(device)
-        self.exposure = exposure
+        self.exposure, self.design = exposure, design
         self.device = torch.device(device)
 
     def shown(self, scenes: Tensor) -> Tensor:
         """(N, 1, H, W) radiance as the scene monitor really shows it: 8 bit, its gamma, its black."""
         shown: Tensor = self.twin.through_monitor(scenes)
         return shown.to(self.device)
+
+    def cast(self, mask: Tensor) -> Tensor:
+        """(h, w) or (N, h, w) PSF of a mask (H, W) or (N, H, W) as the design brings it to the sensor; see `Twin.psf`.
+
+        With gradients.
+        """
+        shown = self.design is None or self.design.on_panel
+        psf: Tensor = self.twin.psf(mask) if shown else self.twin.psf_of_weights(mask)
+        return psf
+
+    def exposure_of(self, mask: Tensor) -> Tensor:
+        """() time for a mask (H, W). Patterns (N, H, W) of a design share the time of the mask that stands for them.
+
+        So will a camera expose them: a time for each frame would tell patterns apart. Without a design, (N,).
+        """
+        return self.exposure_s(self.cast(mask if mask.ndim == 2 or self.design is None else self.design.mask()))
 
     def exposure_s(self, psf: Tensor) -> Tensor:
         """() time for a mask with this shadow; differentiable where it follows the mask."""
@@ -70,26 +89,31 @@ class Simulation:
         return rate * efficiency * float(self.exposure_s(psf))
 
     def frames(self, shown: Tensor, mask: Tensor, *, draws: Any = None) -> Tensor:
-        """(N, 1, H, W) shown scenes through (H, W) transmittance to (N, 1, h, w) DN, with gradients in the mask."""
-        psf = self.twin.psf(mask)
-        exposure_s = self.exposure_s(psf)
+        """(N, 1, H, W) shown scenes through (H, W) or (N, H, W) to (N, 1, h, w) DN, with gradients in the mask."""
+        psf = self.cast(mask)
+        exposure_s = self.exposure_s(psf) if mask.ndim == 2 else self.exposure_of(mask)
         frames: Tensor = self.twin.sensor.expose(self.twin.irradiance(shown, psf), exposure_s=exposure_s, draws=draws)
         return frames
 
     @torch.no_grad()
     def psf(self, mask: Tensor) -> Tensor:
-        """(h, w) shadow of (H, W) transmittance in fully open sensor pixels, after panel and optics."""
-        shadow: Tensor = self.twin.white_psf(mask)
-        return shadow
+        """(h, w) shadow of a mask (H, W) in fully open sensor pixels, after panel and optics; of colours, the mean."""
+        psf = self.cast(mask)
+        return psf.mean(dim=-3) if self.twin.has_colour_psf else psf
 
-    def chunks(self, shown: Tensor | ShownScenes, mask: Tensor, *, draws: Any = None) -> Iterator[Tensor]:
-        """`frames` of CHUNK scenes after the other, without gradients: a set need not fit in memory."""
+    def chunks(self, shown: Tensor | ShownScenes, mask: Tensor | Patterns, *, draws: Any = None) -> Iterator[Tensor]:
+        """`frames` of CHUNK scenes after the other, without gradients: a set need not fit in memory.
+
+        mask: (H, W) for all, or what gives the mask or masks of the next n scenes; see `CameraDesign.patterns`.
+        """
         for start in range(0, len(shown), CHUNK):
             with torch.no_grad():
-                frames = self.frames(shown[start : start + CHUNK], mask, draws=draws)
+                part = shown[start : start + CHUNK]
+                masks = mask if isinstance(mask, Tensor) else mask(len(part))
+                frames = self.frames(part, masks, draws=draws)
             yield frames
 
-    def all_frames(self, shown: Tensor | ShownScenes, mask: Tensor, *, draws: Any = None) -> Tensor:
+    def all_frames(self, shown: Tensor | ShownScenes, mask: Tensor | Patterns, *, draws: Any = None) -> Tensor:
         """All `chunks` as one."""
         return torch.cat(list(self.chunks(shown, mask, draws=draws)))
 

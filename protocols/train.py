@@ -16,7 +16,7 @@ from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Role, Source, Step, StepContext, StepResult, StepSetting
 from protocols.accelerator import DeviceName, Precision, check_accelerator
 from protocols.augmentation import Augmentation
-from protocols.fit import check_exposure, check_fit, check_instruments, check_network
+from protocols.fit import check_exposure, check_fit, check_instruments, check_network, check_panel
 from protocols.loop_plan import FITTED_RULES, GradientRule, Learns, LoopPlan, plan_loop
 from protocols.measurement import Corrections
 from protocols.scenes import load_scenes, scenes_of
@@ -155,6 +155,7 @@ class Train(Step):
         self._check_learning(setting)
         self._check_losses(setting)
         if self.measures:
+            check_panel(setting, static=True)
             check_instruments(self.instruments, setting)
         elif self.instruments:
             raise BadInput("nothing is exposed with `gradient: sim`; take this away", at=setting.at("instruments"))
@@ -360,8 +361,9 @@ class Train(Step):
         from protocols.model_file import new_design
         from protocols.simulation import ExposureRule, Simulation
 
-        simulation = Simulation(setting.rig, ExposureRule(self.fill, self.exposure_s))
-        return float(simulation.exposure_s(simulation.psf(new_design(setting).mask().detach())))
+        design = new_design(setting)
+        simulation = Simulation(setting.rig, ExposureRule(self.fill, self.exposure_s), design=design)
+        return float(simulation.exposure_of(design.mask().detach()))
 
     def _kept_bytes(self, setting: StepSetting, plan: LoopPlan) -> int:
         scene_px, cells = setting.protocol.grids()

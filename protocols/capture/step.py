@@ -29,7 +29,7 @@ from protocols.capture.judging import WitnessKind, open_witness, renew_witness, 
 from protocols.capture.metadata import About, FrameNotes, set_header, set_instruments
 from protocols.capture.order import CLOSED_BLOCK, CapturePlan, OrderName, arrange, plan_capture
 from protocols.capture.taking import FrameTaking, OnDrift
-from protocols.fit import check_exposure, check_fit, check_instruments
+from protocols.fit import check_exposure, check_fit, check_instruments, check_panel
 from protocols.keys import first_exposure_id
 from protocols.scenes import load_scenes, scenes_of
 from protocols.splits import IntArray, Split, spread
@@ -160,6 +160,7 @@ class Capture(Step):
     def check(self, setting: StepSetting) -> None:
         """Mask, scene and rig must fit; instruments must be there, and exposures within the limits of the camera."""
         check_fit(setting)
+        check_panel(setting, static=True)
         check_instruments(self.instruments, setting)
         limits_s, camera = setting.rig.twin.exposure_limits_s, f"the camera of rig '{setting.rig.name}'"
         if self.exposure_s != "auto":

@@ -27,7 +27,7 @@ from protocols.error_budget.terms import (
     switched,
     terms_of,
 )
-from protocols.fit import check_captures, check_fit
+from protocols.fit import check_captures, check_fit, check_panel
 from protocols.splits import Split, spread
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class ErrorBudget(Step):
     def check(self, setting: StepSetting) -> None:
         """Mask, scene and rig must fit, and the frames be raw frames of test scenes."""
         check_fit(setting)
+        check_panel(setting, static=True)
         check_captures(self.frames, "test", 20, setting)
         capture = setting.protocol.steps[self.frames.step]
         if getattr(capture, "closed_mask", "none") != "none":
@@ -148,7 +149,7 @@ class _Comparison:
         test = test[spread(len(test), step.scenes)]
         row_of = {int(sample): row for row, sample in enumerate(data.sample_ids)}
         rows = np.asarray([row_of[int(sample)] for sample in captured.sample_ids[test]])
-        simulation = Simulation(setting.rig, camera.exposure)
+        simulation = Simulation(setting.rig, camera.exposure, design=camera.design)
         simulated_s = float(simulation.exposure_s(simulation.psf(camera.mask)))
         times_s = captured.exposure_s[test]
         if np.ptp(times_s) > 1e-3 * times_s.mean():
@@ -156,7 +157,7 @@ class _Comparison:
                 f"the frames were exposed for {times_s.min():g} to {times_s.max():g} s; a budget needs one exposure"
             )
         fitted = values_of(calibration)
-        region = fitted["flat_map"].shape if "flat_map" in fitted else camera.frame_shape
+        region = fitted["flat_map"].shape if "flat_map" in fitted else captured.frames.shape[-2:]
         return cls(
             rig=setting.rig,
             camera=camera,

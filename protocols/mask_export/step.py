@@ -12,6 +12,7 @@ from annotated_types import Gt, Lt
 from labctl.errors import BadInput
 from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Source, Step, StepContext, StepResult, StepSetting
+from protocols.fit import check_panel
 from protocols.mask_export.export import MANIFEST_FILE, MaskFiles, export_mask
 
 BYTES_PER_CELL = 100
@@ -36,6 +37,8 @@ class Export(MaskFiles, Step):
     def check(self, setting: StepSetting) -> None:
         """Pitch, size, installed packages and the design must allow it."""
         _, cells = setting.protocol.grids()
+        if setting.design is not None:
+            check_panel(setting, static=True)
         start = self._start_of_mask(setting, cells)
         try:
             self.check_export(cells, pitch_m=self.pitch_m, rig=setting.rig)

@@ -267,7 +267,7 @@ def _stands_still(design: Any) -> bool:
 
 def _start(evidence: Evidence, design: str, seed: int) -> Any:
     cells = evidence.protocol.grids()[1]
-    return evidence.protocol.designs[design].build(cells, seed).settings()["mask"]
+    return evidence.protocol.designs[design].build(cells, seed).settings().get("mask")
 
 
 def _short_verdict(gap: Interval) -> str:

@@ -39,13 +39,15 @@ def camera_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
         return []
     optics, sensor = evidence.rig.twin.optics, evidence.rig.twin.sensor
     roads, mask_mm = evidence.rig.roads, 1e3 * optics.mask_pitch_m
-    twin = Simulation(evidence.rig, ExposureRule(fill=1.0)).twin
     views, masks = dict[str, CameraView](), dict[tuple[str, int], Any]()
+    bare = drawn = False
     for made, output in makers:
         mask = np.load(made.path(output))
         masks.setdefault((made.design, int(made.instance.seed or 0)), mask)
         if made.design in views:
             continue
+        design = tables.design_of(evidence, made)
+        bare, drawn = bare or not design.on_panel, drawn or design.dynamic
         whites = [
             m
             for m in evidence.of("display")
@@ -54,8 +56,8 @@ def camera_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
         views[made.design] = CameraView(
             made.design,
             mask,
-            roads.mask.levels(mask),
-            twin.white_psf(torch.from_numpy(mask)).detach().numpy(),
+            roads.mask.levels(mask) if design.on_panel else None,
+            Simulation(evidence.rig, ExposureRule(fill=1.0), design=design).psf(torch.from_numpy(mask)).numpy(),
             np.load(whites[0].path("white")) if whites else None,
             mask_mm,
             mask_mm / roads.mask.cell_px,
@@ -73,6 +75,8 @@ def camera_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
                 f"{roads.mask.cell_px} panel pixels per cell); shadow that a point of the scene casts on the sensor "
                 "in the twin, in units of an open sensor pixel, each on its own scale"
                 + (f"; a white scene through the mask, measured on {where}" if whites_there else "")
+                + (". Optics that no panel shows have no levels; they are drawn as weights" if bare else "")
+                + (". Of a dynamic mask, the pattern that stands for all" if drawn else "")
                 + f". Seed {seed}."
             )
             if start == 0
@@ -109,13 +113,14 @@ def scenes_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
     if not designs:
         return lost
     half, wanted = len(designs) > 1, {1: 6, 2: 4}.get(len(designs), 3)
-    optics = evidence.rig.twin.optics
+    optics, (scene_px, cells) = evidence.rig.twin.optics, evidence.protocol.grids()
+    pitch_mm, raw_px = 1e3 * evidence.rig.twin.sensor.pitch_m, evidence.rig.twin.frame_shape(cells, scene_px)[1]
     names = evidence.data.class_names
     blocks: list[Block] = [
         Text(
             "The same test scenes, from left to right: as shown, ideal (the twin without noise), simulated (with "
-            "one draw of photon, dark and read noise), and captured. Within a row all three frames share one grey "
-            "scale in DN, so a difference of exposure or black level is seen as such."
+            "one draw of photon, dark and read noise), and captured, each as the design reads it out. Within a row all "
+            "three frames share one grey scale in DN, so a difference of exposure or black level is seen as such."
         )
     ]
     for design in designs[:SHOWN_DESIGNS]:
@@ -130,7 +135,7 @@ def scenes_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
             pair.scenes[rows],
             panels,
             [short_name(names[pair.labels[row]]) for row in rows],
-            1e3 * evidence.rig.twin.sensor.pitch_m,
+            pitch_mm * raw_px / pair.ideal.shape[-1],
             1e3 * optics.scene_pitch_m,
             half,
         )

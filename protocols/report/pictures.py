@@ -24,11 +24,14 @@ BAR_BELOW_PT = 5.0
 
 @dataclass(frozen=True)
 class CameraView:
-    """One camera: mask (H, W) 0..1, SLM levels, shadow (h, w), optional white frame (DN), and pixel pitches in mm."""
+    """One camera: mask (H, W) 0..1, SLM levels, shadow (h, w), optional white frame (DN), and pixel pitches in mm.
+
+    Without levels the mask is no mask, but weights of optics that no panel shows.
+    """
 
     name: str
     mask: Array
-    levels: Array
+    levels: Array | None
     psf: Array
     white: Array | None
     mask_pitch_mm: float
@@ -44,8 +47,10 @@ def camera_figure(cameras: Sequence[CameraView]) -> Figure:
     figure = new_figure(PAGE_IN, 1.22 * len(cameras) + 0.42)
     grid = figure.subplots(len(cameras), columns, squeeze=False)
     for row, camera in zip(grid, cameras, strict=True):
+        cells: tuple[str, str, tuple[float | None, float | None]]
+        cells = ("transmittance", "gray", (0, 1)) if camera.levels is not None else ("open cells", "gray", (0, None))
         panels: list[tuple[str, Array | None, float, str, str, tuple[float | None, float | None]]] = [
-            ("mask", camera.mask, camera.mask_pitch_mm, "transmittance", "gray", (0, 1)),
+            ("mask", camera.mask, camera.mask_pitch_mm, *cells),
             ("levels on the SLM", camera.levels, camera.panel_pitch_mm, "level", "gray", (0, 255)),
             ("shadow of a point (PSF)", camera.psf, camera.sensor_pitch_mm, "weight", "viridis", (0, None)),
             ("white frame, measured", camera.white, camera.sensor_pitch_mm, "DN", "gray", (None, None)),
@@ -80,7 +85,7 @@ def masks_figure(masks: Mapping[tuple[str, int], Array], pitch_mm: float) -> Fig
                 axes.axis("off")
                 continue
             mask = masks[design, seed]
-            axes.imshow(mask, cmap="gray", vmin=0, vmax=1, extent=_extent(mask.shape, pitch_mm))
+            axes.imshow(mask, cmap="gray", vmin=0, vmax=max(1, mask.max()), extent=_extent(mask.shape, pitch_mm))
             _framed(axes)
             axes.locator_params(nbins=3)
             axes.tick_params(labelsize=6, length=2)

@@ -20,9 +20,12 @@ from protocols.scenes import scenes_of
 from protocols.splits import Split, spread
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from labctl.protocol import Protocol, StepInstance
     from labctl.rig_file import RigSpec
     from protocols.data import ImageSet
+    from sim.designs.base import CameraDesign
 
 STAGES = ("simulated", "captured", "finetuned")
 STAGE_WORDS = {"simulated": "simulated", "captured": "as captured", "finetuned": "after fine-tuning"}
@@ -226,7 +229,7 @@ def changes(found: Sequence[Score], design: str) -> dict[str, tuple[Interval, in
 class FramePairs:
     """The same test scenes, simulated and captured, of one design and seed.
 
-    Frames are (n, h, w) in DN, scenes (n, H, W) in 0..1.
+    Frames are (n, h, w) in DN as the design reads them out, scenes (n, H, W) in 0..1.
     """
 
     design: str
@@ -340,23 +343,47 @@ def _pair(evidence: Evidence, maker: Made, output: str, capture: Made | None) ->
         row_of = {int(sample): row for row, sample in enumerate(data.sample_ids)}
         rows = np.asarray([row_of[int(sample)] for sample in captured.sample_ids[test]])
         frames, exposure_s = captured.frames[test, 0], float(capture.row["metrics"]["exposure_s"])
-    simulation = Simulation(evidence.rig, rule)
+    design = design_of(evidence, maker)
+    simulation = Simulation(evidence.rig, rule, design=design)
     mask = torch.from_numpy(np.load(maker.path(output)))
     scenes = np.asarray(data.images[rows])
     shown = simulation.shown(torch.from_numpy(scenes))
     draws = TorchDraws(torch.Generator().manual_seed(stream_seed(seed, "report")))
     exposure = float(simulation.exposure_s(simulation.psf(mask)))
+
+    def seen(draws: TorchDraws | None) -> npt.NDArray[np.float32]:
+        patterns = torch.Generator().manual_seed(stream_seed(seed, "report", "patterns"))
+        made = simulation.all_frames(shown, design.patterns(patterns) if design.dynamic else mask, draws=draws)
+        return _read_out(design, made)
+
     return FramePairs(
         maker.design,
         seed,
         scenes[:, 0],
         data.labels[rows],
-        simulation.all_frames(shown, mask).numpy()[:, 0],
-        simulation.all_frames(shown, mask, draws=draws).numpy()[:, 0],
-        frames,
+        seen(None),
+        seen(draws),
+        None if frames is None else _read_out(design, torch.from_numpy(frames[:, None])),
         exposure,
         exposure_s,
     )
+
+
+def design_of(evidence: Evidence, maker: Made) -> CameraDesign:
+    """The design of the step that made a mask; one that draws its patterns as it was learned."""
+    from labctl.steps import StepSetting
+    from protocols.model_file import load_camera, new_design
+
+    instance = maker.instance
+    setting = StepSetting(evidence.protocol, evidence.rig, instance.name, instance.design, instance.seed)
+    design = new_design(setting)
+    return load_camera(maker.path("model"), setting).design if design.dynamic else design
+
+
+def _read_out(design: CameraDesign, frames: Tensor) -> npt.NDArray[np.float32]:
+    """(n, h, w) of frames (n, 1, h, w), as what answers gets them."""
+    read: npt.NDArray[np.float32] = design.readout(frames).detach().numpy()[:, 0]
+    return read
 
 
 def _rms(values: npt.NDArray[Any]) -> float:
