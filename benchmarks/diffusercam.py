@@ -34,7 +34,8 @@ from matplotlib.figure import Figure
 from scipy.stats import t as student
 
 from labctl.errors import BadInput
-from protocols.reconstruction import NonNegative, Tikhonov, best_method, quality, reconstruct
+from protocols.inversion.variational import AdmmTv, Tikhonov
+from protocols.reconstruction import best_method, quality, reconstruct
 from protocols.twin_fit.free_form import (
     FreeForm,
     FreeFormTwin,
@@ -59,7 +60,7 @@ FREE_FORMS = (
     FreeForm(coupling=1.0),
 )
 FILTERS = tuple(Tikhonov(ridge=ridge) for ridge in (0.1, 1.0, 10.0))
-ITERATED = tuple(NonNegative(total_variation=share) for share in (1e-4, 1e-3))
+ITERATED = tuple(AdmmTv(total_variation=share, relaxation=1.0, brightest=None) for share in (1e-4, 1e-3))
 CANDIDATES: dict[str, tuple[Any, ...]] = {"ridge": RIDGES, "free form": FREE_FORMS}
 METHODS = ("tikhonov", "non_negative")
 NUMBERS = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from labctl.errors import BadInput
@@ -51,33 +52,24 @@ def ridge_solution(
 ) -> Tensor:
     """Least squares with ridge (see `Prior`), by conjugate gradients, preconditioned as if all light had been seen.
 
-    known: (N, 1 or C, H, W). frames: (N, C, h, w), the window of that size from `start` on, as in `convolve_window`.
+    known: (N, C, H, W). frames: (N, C, h, w), the window of that size from `start` on, as in `convolve_window`.
     weight: inverse variances, to spread over the frames; only their ratios matter. begin: (C, *shape), a first guess.
     Returns (C, *shape), where the gradient has fallen to `tolerance` of that of zero.
     """
     _check(known, frames, shape, start)
+    known = _once(known)
     weight = _relative(weight, frames)
-    size = _pair(frames)
-    grid = transform_shape(_pair(known), shape, start, size)
-    spectrum = torch.fft.rfft2(known, s=grid)
+    window = Window(known, frames, shape, start)
     energy = _energy(known)
-    damping = 1.0 / (spectrum.abs().square().sum(0) + ridge * energy + 1e-9 * energy)
-
-    def forward(x: Tensor) -> Tensor:
-        return _window(torch.fft.irfft2(spectrum * torch.fft.rfft2(x, s=grid), s=grid), start, size)
-
-    def adjoint(y: Tensor) -> Tensor:
-        lit = torch.zeros(*y.shape[:2], *grid, dtype=y.dtype)
-        _window(lit, start, size).copy_(y)
-        return _top_left(torch.fft.irfft2((spectrum.conj() * torch.fft.rfft2(lit)).sum(0), s=grid), shape)
+    damping = 1.0 / (window.power + ridge * energy + 1e-9 * energy)
 
     def smoothed(x: Tensor) -> Tensor:
-        return _top_left(torch.fft.irfft2(damping * torch.fft.rfft2(x, s=grid), s=grid), shape)
+        return part_of_inverse(damping * spectrum_of(x, window.grid), window.grid, (0, 0), shape)
 
     def normal(x: Tensor) -> Tensor:
-        return adjoint(weight * forward(x)) + ridge * energy * x
+        return window.adjoint(weight * window.forward(x)) + ridge * energy * x
 
-    goal = adjoint(weight * frames)
+    goal = window.adjoint(weight * frames)
     x = torch.zeros_like(goal) if begin is None else begin.clone()
     rest = goal if begin is None else goal - normal(x)
     step = smoothed(rest)
@@ -108,6 +100,7 @@ def constrained_solution(
     iterations: int = 60,
     coupling: float = 10.0,
     relaxation: float = 1.0,
+    brightest: Tensor | None = None,
 ) -> Tensor:
     """The most probable unknown under `prior`, by the alternating direction method of multipliers.
 
@@ -116,9 +109,11 @@ def constrained_solution(
     gradients would need thousands of steps, since the mean of a picture outweighs its details some 10 000 times.
     `coupling` is how tightly the copies are held together, as a share of the energy of the known factors: it changes
     how fast the result is reached, and, when stopped early, how smooth it is. A `relaxation` of 1.5 to 1.8 overshoots
-    every step and needs fewer of them; 1 does not. [Boyd et al. 2011; Antipa et al. 2018]
+    every step and needs fewer of them; 1 does not. brightest: (C, 1, 1), a limit from above.
+    [Boyd et al. 2011; Antipa et al. 2018]
     """
     _check(known, frames, shape, start)
+    known = _once(known)
     weight = _relative(weight, frames)
     size = _pair(frames)
     grid = transform_shape(_pair(known), shape, start, size)
@@ -155,7 +150,9 @@ def constrained_solution(
         _window(light, start, size).copy_((weight * frames + _window(image, start, size)) / (weight + 1))
         light_error = image - light
         x = torch.fft.irfft2(unknown, s=grid)
-        copy, copy_error = _allowed(relaxed(x, copy) + copy_error, shape, prior, float(prior.sparsity * largest / hold))
+        copy, copy_error = _allowed(
+            relaxed(x, copy) + copy_error, shape, prior, float(prior.sparsity * largest / hold), brightest
+        )
         if hold_slopes:
             slopes, slopes_error = _shortened(
                 relaxed(torch.stack(_slopes(x)), slopes) + slopes_error,
@@ -164,17 +161,61 @@ def constrained_solution(
     return _top_left(copy, shape).clone()
 
 
+def within(x: Tensor, brightest: Tensor | None) -> Tensor:
+    """The nearest to `x` that is neither negative nor above `brightest`, in the memory of `x`."""
+    x = x.clamp_(min=0)
+    return x if brightest is None else torch.minimum(x, brightest, out=x)
+
+
+class Window:
+    """The window from `start` on of the convolution of known factors (N, C, H, W) and an unknown (C, *shape).
+
+    frames: (N, C, h, w), of which only the shape matters. power: (C, rows, columns) sum of the squares of the transfer
+    functions, no less than what the window lets through.
+    """
+
+    def __init__(self, known: Tensor, frames: Tensor, shape: Pair, start: Pair) -> None:
+        self.shape, self.start, self.size = shape, start, _pair(frames)
+        self.grid = transform_shape(_pair(known), shape, start, self.size)
+        self.spectrum = spectrum_of(_once(known), self.grid)
+        self.power = self.spectrum.abs().square().sum(0)
+
+    def forward(self, unknown: Tensor) -> Tensor:
+        """Frames (N, C, h, w)."""
+        return part_of_inverse(self.spectrum * spectrum_of(unknown, self.grid), self.grid, self.start, self.size)
+
+    def adjoint(self, frames: Tensor) -> Tensor:
+        """(C, *shape), the transpose of `forward`."""
+        low, right = (whole - first - size for whole, first, size in zip(self.grid, self.start, self.size, strict=True))
+        spread = F.pad(frames, (self.start[1], right, self.start[0], low))
+        correlation = (self.spectrum.conj() * torch.fft.rfft2(spread)).sum(0)
+        return part_of_inverse(correlation, self.grid, (0, 0), self.shape)
+
+
+def spectrum_of(image: Tensor, grid: Pair) -> Tensor:
+    """`rfft2` on a larger grid; rows of zeros are not transformed."""
+    spectrum: Tensor = torch.fft.fft(torch.fft.rfft(image, n=grid[1]), n=grid[0], dim=-2)
+    return spectrum
+
+
+def part_of_inverse(spectrum: Tensor, grid: Pair, start: Pair, size: Pair) -> Tensor:
+    """The part from `start` on of `irfft2`; rows outside it are not transformed."""
+    rows = torch.fft.ifft(spectrum, dim=-2)[..., start[0] : start[0] + size[0], :]
+    image: Tensor = torch.fft.irfft(rows, n=grid[1])
+    return image[..., start[1] : start[1] + size[1]]
+
+
 def predicted(known: Tensor, unknown: Tensor, *, start: Pair, size: Pair) -> Tensor:
     """Frames (N, C, *size) that `unknown` (C, h, w) makes of `known` (N, C, H, W)."""
     return convolve_window(known, unknown.unsqueeze(0), start, size)
 
 
-def _allowed(x: Tensor, shape: Pair, prior: Prior, threshold: float) -> tuple[Tensor, Tensor]:
-    """The nearest sparse value of the right sign inside `shape`, and what it lacks."""
+def _allowed(x: Tensor, shape: Pair, prior: Prior, threshold: float, brightest: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The nearest sparse value within its limits inside `shape`, and what it lacks."""
     copy = torch.zeros_like(x)
     inside = _top_left(x, shape)
     if prior.non_negative:
-        kept = (inside - threshold).clamp(min=0)
+        kept = within(inside - threshold, brightest)
     else:
         kept = inside.sign() * (inside.abs() - threshold).clamp(min=0)
     _top_left(copy, shape).copy_(kept)
@@ -193,7 +234,7 @@ def _slopes(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _divergence(slopes: Tensor) -> Tensor:
     """Adjoint of `_slopes`."""
-    down, right = slopes
+    down, right = slopes[0], slopes[1]
     return down.roll(1, -2) - down + right.roll(1, -1) - right
 
 
@@ -202,6 +243,11 @@ def _slope_power(grid: Pair, like: Tensor) -> Tensor:
     rows = 2 - 2 * torch.cos(2 * torch.pi * torch.fft.fftfreq(grid[0], dtype=like.dtype))
     columns = 2 - 2 * torch.cos(2 * torch.pi * torch.fft.rfftfreq(grid[1], dtype=like.dtype))
     return rows[:, None] + columns[None, :]
+
+
+def _once(known: Tensor) -> Tensor:
+    """Known factors (N, 1, H, W) where those of all channels are one in memory, as `expand` leaves them."""
+    return known[:, :1] if known.stride(1) == 0 else known
 
 
 def _energy(known: Tensor) -> float:
@@ -235,8 +281,7 @@ def _pair(image: Tensor) -> Pair:
 
 
 def _check(known: Tensor, frames: Tensor, shape: Pair, start: Pair) -> None:
-    fits = known.ndim == frames.ndim == 4 and len(known) == len(frames) and known.shape[1] in (1, frames.shape[1])
-    if not fits:
+    if known.ndim != 4 or frames.ndim != 4 or known.shape[:2] != frames.shape[:2]:
         raise BadInput(
             f"known pictures of shape {tuple(known.shape)} meet frames of shape {tuple(frames.shape)}; both must be "
             "(N, C, rows, columns) with the same N and C"

@@ -4,40 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-from annotated_types import Ge, Le
 
 from labctl.errors import BadInput
-from labctl.frozen import Frozen
+from protocols.inversion.fista import Fista
+from protocols.inversion.variational import AdmmTv, Tikhonov
+from protocols.inversion.wiener import Wiener
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from protocols.twin_fit.free_form import FreeFormTwin
 
-
-class Tikhonov(Frozen):
-    """Least squares with a ridge: a Wiener filter with a flat ratio of noise to signal, but the exact window."""
-
-    method: Literal["tikhonov"] = "tikhonov"
-    ridge: Annotated[float, Ge(0)] = 1e-2
-    """As a share of the energy of the PSF, see `Prior.ridge`."""
-
-    iterations: Annotated[int, Ge(1), Le(5000)] = 100
-
-
-class NonNegative(Frozen):
-    """Least squares under no negative light and little total variation, by alternating directions."""
-
-    method: Literal["non_negative"] = "non_negative"
-    total_variation: Annotated[float, Ge(0), Le(1)] = 1e-4
-    """See `Prior.total_variation`."""
-
-    ridge: Annotated[float, Ge(0)] = 0.0
-    iterations: Annotated[int, Ge(1), Le(5000)] = 50
-    """Few: stopping early smooths too, as in other work on such frames."""
+Method = Wiener | Tikhonov | AdmmTv | Fista
+Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -51,13 +33,14 @@ class Quality:
     ssim: float
 
 
-def reconstruct(frame: Tensor, twin: FreeFormTwin, method: Tikhonov | NonNegative) -> Tensor:
+def reconstruct(frame: Tensor, twin: FreeFormTwin, method: Method) -> Tensor:
     """Picture (C, H, W) of the size that the twin knows, clipped to 0..1, from one frame (C, h, w).
 
-    Nothing is aligned or scaled: the twin knows where the picture is and how bright.
+    Nothing is aligned or scaled: the twin knows where the picture is and how bright. Light of such a twin has no upper
+    limit of 1: give methods that have one `brightest: null`.
     Raises BadInput when the frame is not the twin's.
     """
-    from protocols.cropped_deconvolution import Prior, constrained_solution, ridge_solution
+    from protocols.inversion.problem import LinearCamera
 
     if tuple(frame.shape) != (len(twin.psf), *twin.frame_shape):
         raise BadInput(
@@ -65,19 +48,9 @@ def reconstruct(frame: Tensor, twin: FreeFormTwin, method: Tikhonov | NonNegativ
             "of the camera that the twin was fitted to"
         )
     field = twin.response.field
-    shape = field.shape[-2], field.shape[-1]
+    camera = LinearCamera(twin.psf, twin.start, twin.frame_shape, (field.shape[-2], field.shape[-1]))
     lit = (frame - twin.background[:, None, None]).unsqueeze(0).to(twin.psf.dtype)
-    known = twin.psf.unsqueeze(0)
-    if isinstance(method, Tikhonov):
-        light = ridge_solution(
-            known, lit, shape=shape, start=twin.start, ridge=method.ridge, iterations=method.iterations
-        )
-    else:
-        prior = Prior(ridge=method.ridge, total_variation=method.total_variation)
-        light = constrained_solution(
-            known, lit, shape=shape, start=twin.start, prior=prior, iterations=method.iterations
-        )
-    return twin.response.picture(light).clamp(0, 1)
+    return twin.response.picture(method.solve(lit, camera)[0]).clamp(0, 1)
 
 
 def quality(picture: Tensor, truth: Tensor) -> Quality:
@@ -86,7 +59,7 @@ def quality(picture: Tensor, truth: Tensor) -> Quality:
 
     if picture.shape != truth.shape:
         raise BadInput(f"a picture of shape {tuple(picture.shape)} cannot be judged by one of {tuple(truth.shape)}")
-    seen, true = (image.detach().clamp(0, 1).double().numpy() for image in (picture, truth))
+    seen, true = (image.detach().clamp(0, 1).double().cpu().numpy() for image in (picture, truth))
     return Quality(
         psnr_db=float(peak_signal_noise_ratio(true, seen, data_range=1.0)),
         ssim=float(
@@ -103,9 +76,32 @@ def quality(picture: Tensor, truth: Tensor) -> Quality:
     )
 
 
+def qualities(pictures: Tensor, truths: Tensor, *, centre: Pair | None = None) -> list[Quality]:
+    """`quality` of each of (N, C, H, W); with `centre`, of the (rows, columns) in the middle alone.
+
+    A small mask sees only the middle of the scene: of the whole field its pictures look worse than what they give away.
+    Raises BadInput for other shapes, and for a centre that is larger than the pictures.
+    """
+    if pictures.shape != truths.shape or pictures.ndim != 4:
+        raise BadInput(f"pictures of shape {tuple(pictures.shape)} cannot be judged by those of {tuple(truths.shape)}")
+    if centre is not None:
+        pictures, truths = middle(pictures, centre), middle(truths, centre)
+    return [quality(picture, truth) for picture, truth in zip(pictures, truths, strict=True)]
+
+
+def middle(images: Tensor, size: Pair) -> Tensor:
+    """The (rows, columns) in the middle of (..., H, W); of an odd rest, one pixel more stays below and to the right."""
+    top, left = (images.shape[-2] - size[0]) // 2, (images.shape[-1] - size[1]) // 2
+    if min(*size) < 1 or min(top, left) < 0:
+        raise BadInput(
+            f"a centre of {size[0]}x{size[1]} pixels in pictures of {tuple(images.shape[-2:])}; ask for less"
+        )
+    return images[..., top : top + size[0], left : left + size[1]]
+
+
 def best_method(
-    candidates: Sequence[Tikhonov | NonNegative], pairs: Sequence[tuple[Tensor, Tensor, FreeFormTwin]]
-) -> tuple[Tikhonov | NonNegative, list[float]]:
+    candidates: Sequence[Method], pairs: Sequence[tuple[Tensor, Tensor, FreeFormTwin]]
+) -> tuple[Method, list[float]]:
     """The candidate with the highest mean PSNR, and that of each, over (picture, frame, twin).
 
     Each twin should not have seen its pair: else the method is chosen for a PSF that is better than it will be.

@@ -30,7 +30,7 @@ class Tikhonov(ClosedInversion):
         """See `ClosedInversion.solve`."""
         from protocols.cropped_deconvolution import ridge_solution
 
-        def ridge(known: Tensor, seen: Tensor) -> Tensor:
+        def ridge(known: Tensor, seen: Tensor, unit: Tensor) -> Tensor:
             return ridge_solution(
                 known,
                 seen,
@@ -60,8 +60,11 @@ class AdmmTv(ClosedInversion):
     coupling: Annotated[float, Gt(0), Le(1e4)] = 10.0
     """See `constrained_solution`."""
 
-    relaxation: Annotated[float, Ge(1), Lt(2)] = 1.0
+    relaxation: Annotated[float, Ge(1), Lt(2)] = 1.7
     """See `constrained_solution`."""
+
+    brightest: Annotated[float, Gt(0), Le(1e6)] | None = 1.0
+    """The most light that any place of the scene is believed to give; None: no limit."""
 
     def solve(self, frames: Tensor, camera: LinearCamera) -> Tensor:
         """See `ClosedInversion.solve`."""
@@ -69,7 +72,7 @@ class AdmmTv(ClosedInversion):
 
         prior = Prior(ridge=self.ridge, total_variation=self.total_variation)
 
-        def constrained(known: Tensor, seen: Tensor) -> Tensor:
+        def constrained(known: Tensor, seen: Tensor, unit: Tensor) -> Tensor:
             return constrained_solution(
                 known,
                 seen,
@@ -79,16 +82,18 @@ class AdmmTv(ClosedInversion):
                 iterations=self.iterations,
                 coupling=self.coupling,
                 relaxation=self.relaxation,
+                brightest=None if self.brightest is None else unit * self.brightest,
             )
 
         return camera.radiance(each_scaled(frames, camera, constrained))
 
 
-def each_scaled(frames: Tensor, camera: LinearCamera, solve: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+def each_scaled(frames: Tensor, camera: LinearCamera, solve: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
     """Light (N, C, H, W) of frames (N, C, h, w), all solved at once, each as if it were alone.
 
-    solve(known (1, 1 or N C, h, w), frames (1, N C, h, w)) counts what it believes against the energy of the PSF and
-    the largest correlation of frame and PSF, of all together. So both are made 1 for every frame, and undone.
+    solve(known (1, N C, h, w), frames (1, N C, h, w), unit (N C, 1, 1)) counts what it believes against the energy of
+    the PSF and the largest correlation of frame and PSF, of all together. So both are made 1 for every frame, and
+    undone. unit: what light of 1 is then.
     """
     check_frames(frames, camera)
     psf = camera.psf.to(frames)
@@ -98,7 +103,11 @@ def each_scaled(frames: Tensor, camera: LinearCamera, solve: Callable[[Tensor, T
     largest = largest.where(largest > 0, largest.new_ones(()))
     batch, channels = frames.shape[:2]
     known = psf / strength
-    if known.shape[:2] != (1, 1):
+    if known.shape[:2] == (1, 1):
+        known = known.expand(1, batch * channels, -1, -1)
+    else:
         known = known.expand(batch, channels, -1, -1).reshape(1, batch * channels, *psf.shape[-2:])
-    light = solve(known, (frames / largest).reshape(1, batch * channels, *frames.shape[-2:]))
-    return light.reshape(batch, channels, *light.shape[-2:]) * (largest / strength)
+    scale = largest / strength
+    unit = (1 / scale).expand(batch, channels, 1, 1).reshape(batch * channels, 1, 1)
+    light = solve(known, (frames / largest).reshape(1, batch * channels, *frames.shape[-2:]), unit)
+    return light.reshape(batch, channels, *light.shape[-2:]) * scale

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from labctl.errors import BadInput
-from protocols.reconstruction import NonNegative, Tikhonov, best_method, quality, reconstruct
+from protocols.inversion.variational import AdmmTv, Tikhonov
+from protocols.reconstruction import best_method, qualities, quality, reconstruct
 from protocols.twin_fit.free_form import FreeFormTwin, SceneResponse, ridge_twin
 from tests.protocols.lensless_pictures import caustic, pictures
 
@@ -28,7 +29,7 @@ def scenes():
     return pictures(3, SHAPE)
 
 
-@pytest.mark.parametrize("method", [Tikhonov(ridge=1.0), NonNegative(total_variation=1e-3)])
+@pytest.mark.parametrize("method", [Tikhonov(ridge=1.0), AdmmTv(total_variation=1e-3, brightest=None)])
 def test_a_reconstruction_is_far_nearer_to_the_picture_than_its_frame(scenes, method):
     twin = camera()
     frames = exposed(twin, scenes, noise=0.0005)
@@ -43,7 +44,7 @@ def test_light_is_turned_back_into_picture_values(scenes):
     field = torch.linspace(0.6, 1.4, SHAPE[1]).expand(SHAPE)
     twin = camera(field=field, curve=0.3, background=0.05)
     frame = exposed(twin, scenes)[0]
-    method = NonNegative(iterations=100)
+    method = AdmmTv(iterations=100, brightest=None)
     right = quality(reconstruct(frame, twin, method), scenes[0]).psnr_db
     for response, background in ((SceneResponse(torch.ones(SHAPE)), twin.background), (twin.response, torch.zeros(1))):
         ignorant = FreeFormTwin(twin.psf, twin.start, SHAPE, response, background)
@@ -54,7 +55,10 @@ def test_no_negative_light_and_no_variation_beat_the_best_ridge(scenes):
     twin = camera()
     frame = exposed(twin, scenes, noise=0.005)[0]
     linear = [quality(reconstruct(frame, twin, Tikhonov(ridge=r)), scenes[0]).psnr_db for r in 10.0 ** np.arange(-3, 2)]
-    assert quality(reconstruct(frame, twin, NonNegative(total_variation=1e-3)), scenes[0]).psnr_db > max(linear) + 1
+    assert (
+        quality(reconstruct(frame, twin, AdmmTv(total_variation=1e-3, brightest=None)), scenes[0]).psnr_db
+        > max(linear) + 1
+    )
 
 
 def test_the_method_with_the_best_pictures_is_chosen(scenes):
@@ -73,6 +77,17 @@ def test_quality_is_by_the_formula_and_knows_no_gain(scenes):
     mse = float((shifted - true).double().square().mean())
     assert quality(shifted, true).psnr_db == pytest.approx(-10 * np.log10(mse), abs=1e-4)
     assert quality(shifted, true).ssim < 0.9 < quality((true + 0.001).clamp(0, 1), true).ssim
+
+
+def test_what_only_the_middle_shows_is_judged_in_the_middle(scenes):
+    found = scenes.clone()
+    found[..., :8] = 0
+    whole, centre = qualities(found, scenes), qualities(found, scenes, centre=(24, 32))
+    assert [one.ssim for one in centre] == pytest.approx([1.0] * 3)
+    assert all(one.psnr_db < 30 for one in whole)
+    assert whole[0] == quality(found[0], scenes[0])
+    with pytest.raises(BadInput, match="ask for less"):
+        qualities(found, scenes, centre=(49, 10))
 
 
 def test_a_frame_of_another_camera_is_refused(scenes):

@@ -1,0 +1,114 @@
+"""Networks that make a picture of a first estimate: a U-shaped one, and a few steps of an iteration made learnable."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from protocols.cropped_deconvolution import part_of_inverse, spectrum_of
+from protocols.inversion.problem import LinearCamera
+from sim.optics.convolution import transform_shape
+
+
+class UNetwork(nn.Module):
+    """U-shaped network with a residual output: (N, channels_in, H, W) to (N, 1, H, W), added to the first channel.
+
+    Each level halves the picture and doubles the width. The last layer starts at zero: untrained, it changes nothing.
+    [Ronneberger et al. 2015]
+    """
+
+    def __init__(self, channels_in: int, width: int, levels: int) -> None:
+        super().__init__()
+        widths = [width * 2**level for level in range(levels + 1)]
+        self.down = nn.ModuleList(_two(a, b) for a, b in zip([channels_in, *widths], widths, strict=False))
+        self.up = nn.ModuleList(_two(a + b, a) for a, b in pairwise(widths))
+        self.last = nn.Conv2d(width, 1, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(cast(Tensor, self.last.bias))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """See the class. Sizes need not be multiples of anything."""
+        kept = [self.down[0](images)]
+        for block in list(self.down)[1:]:
+            kept.append(block(F.max_pool2d(kept[-1], 2, ceil_mode=True)))
+        x = kept.pop()
+        for block in reversed(self.up):
+            beside = kept.pop()
+            x = F.interpolate(x, size=beside.shape[-2:], mode="bilinear", align_corners=False)
+            x = block(torch.cat((beside, x), dim=1))
+        return images[:, :1] + cast(Tensor, self.last(x))
+
+
+class UnrolledNetwork(nn.Module):
+    """Gradient steps with the exact window, each followed by a small network; steps and networks are learned.
+
+    A step is x + D A^T (y - A x), with D = 1 / (|H|^2 + weight) in the Fourier domain and a learned weight, without
+    which the mean would outrun the details by far. The estimate starts as D A^T y.
+    [Monakhova et al. 2019 unroll ADMM in the same way]
+    """
+
+    def __init__(self, steps: int, width: int) -> None:
+        super().__init__()
+        self.log_weight = nn.Parameter(torch.full((steps + 1,), -3.0))
+        self.log_step = nn.Parameter(torch.zeros(steps))
+        self.proximal = nn.ModuleList(Refinement(width) for _ in range(steps))
+
+    def forward(self, frames: Tensor, camera: LinearCamera) -> Tensor:
+        """Pictures (N, 1, H, W), not limited to 0..1, of frames (N, 1, h, w)."""
+        precondition = Preconditioner(camera)
+        x = precondition(camera.adjoint(frames), self.log_weight[0].exp())
+        for number, refine in enumerate(self.proximal):
+            misfit = camera.adjoint(frames - camera.forward(x))
+            x = x + self.log_step[number].exp() * precondition(misfit, self.log_weight[number + 1].exp())
+            x = refine(x)
+        return x
+
+
+class Preconditioner:
+    """Division by the power of the transfer function and a weight, in shares of the energy of the PSF."""
+
+    def __init__(self, camera: LinearCamera) -> None:
+        self.shape = camera.scene_shape
+        psf = camera.psf
+        self.grid = transform_shape(self.shape, (psf.shape[-2], psf.shape[-1]), camera.start, camera.frame_shape)
+        self.power = spectrum_of(psf, self.grid).abs().square()
+        self.energy = psf.square().sum(dim=(-2, -1), keepdim=True)
+
+    def __call__(self, images: Tensor, weight: Tensor) -> Tensor:
+        """Of (N, C, H, W)."""
+        spectrum = spectrum_of(images, self.grid) / (self.power + weight * self.energy)
+        return part_of_inverse(spectrum, self.grid, (0, 0), self.shape)
+
+
+class Refinement(nn.Module):
+    """Three convolutions beside a shortcut; untrained, it changes nothing."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.path = nn.Sequential(
+            nn.Conv2d(1, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, 1, 3, padding=1),
+        )
+        last = cast(nn.Conv2d, self.path[-1])
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(cast(Tensor, last.bias))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 1, H, W) to the same."""
+        return images + cast(Tensor, self.path(images))
+
+
+def _two(channels_in: int, channels_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_out, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(channels_out, channels_out, 3, padding=1),
+        nn.ReLU(),
+    )
