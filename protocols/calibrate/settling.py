@@ -56,6 +56,10 @@ LATE = 2.0
 FROM_STEP_TO_STEP = 0.02
 """Relative difference of what is missing from step to step, besides the noise of the frames."""
 
+WIDENED = 1.4
+"""By which the error of a settling time is widened: on 24 simulated benches (seeds 301 to 324) the truth lay 1.39 of the
+errors that its terms give away, as root mean square. Which term falls short is not known."""
+
 FRAMES_PER_STEP, REAL_FRAMES_PER_STEP = 60, 5
 """About; for the plan. Simulated cameras cost no time, and look more often."""
 
@@ -188,7 +192,8 @@ def _settled(measured: Measurement, name: str, response: Response, shown_s: floa
             seen_s, gap_s = settled_after(mine, found.noise)
             settled = Settled(max(0.0, seen_s - gap_s / 2), gap_s / 12**0.5)
         spread_s = response.latency_spread_s / len(mine) ** 0.5
-        times.append((settled.time_s, float(np.linalg.norm([settled.error_s, spread_s, clock_s, shown_s]))))
+        error_s = WIDENED * float(np.linalg.norm([settled.error_s, spread_s, clock_s, shown_s]))
+        times.append((settled.time_s, error_s))
     return max(times)
 
 

@@ -18,6 +18,9 @@ from protocols.report.paper import Published
 from protocols.report.sections import PARTS, Part
 from protocols.report.tables import Evidence, FramePairs, Score
 
+SECONDS_PER_CALIBRATION = 0.6
+"""For its page; measured on an idle machine, for estimates only."""
+
 
 class Report(Step):
     """Writes `report.html` in the run folder, and its figures for papers into `figures/` beside it.
@@ -44,7 +47,8 @@ class Report(Step):
 
     def estimate(self, setting: StepSetting) -> Estimate:
         """Compute only."""
-        return Estimate(seconds=4, disk_bytes=8 * 2**20)
+        kinds = sum(len(getattr(step, "kinds", ())) for step in setting.protocol.steps.values())
+        return Estimate(seconds=4 + SECONDS_PER_CALIBRATION * kinds, disk_bytes=8 * 2**20)
 
     def run(self, context: StepContext) -> StepResult:
         """Read the run folder as it stands and write the page."""
