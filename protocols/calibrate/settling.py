@@ -57,8 +57,8 @@ FROM_STEP_TO_STEP = 0.02
 """Relative difference of what is missing from step to step, besides the noise of the frames."""
 
 WIDENED = 1.4
-"""By which the error of a settling time is widened: on 24 simulated benches (seeds 301 to 324) found and true values lay
-1.39 of the errors that its terms give apart, as root mean square. Which term falls short is not known."""
+"""By which the error of a settling time is widened: on 24 simulated benches (seeds 301 to 324) found and true values
+lay 1.39 of the errors that its terms give apart, as root mean square. Which term falls short is not known."""
 
 FRAMES_PER_STEP, REAL_FRAMES_PER_STEP = 60, 5
 """About; for the plan. Simulated cameras cost no time, and look more often."""
