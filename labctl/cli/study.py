@@ -83,6 +83,10 @@ def hold(
         Literal["linear", "srgb"],
         typer.Option("--encoding", help="How light becomes screen levels: as in the `data` of the protocol."),
     ] = "linear",
+    subtract: Annotated[
+        Literal["nothing", "dark", "background", "closed"],
+        typer.Option("--subtract", help="Take this off the frames first, as whoever has the camera would."),
+    ] = "nothing",
     turn: Annotated[
         int,
         typer.Option("--turn", help="Turn frames to the left by 0, 90, 180 or 270 degrees, until they stand upright."),
@@ -114,7 +118,7 @@ def hold(
     text = read_consent(consent)
     if not is_loopback(host):
         say(f"careful: --host {host} lets everybody in this network see the pictures, and nothing is encrypted")
-    opened = open_sets(sets, None if split == "all" else split)
+    opened = open_sets(sets, None if split == "all" else split, subtract)
     try:
         settings = StudySettings(
             trials=trials or max(1, min(TRIALS, scenes_to_ask(opened) - practice)),
@@ -123,6 +127,7 @@ def hold(
             break_every=break_every,
             seed=seed,
             split=split,
+            subtract=subtract,
             encoding=encoding,
             turn=cast("Any", turn),  # the model says what is allowed
             mirror=mirror,

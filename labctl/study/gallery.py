@@ -47,7 +47,7 @@ class Gallery(Protocol):
 
 
 class KeptScenes:
-    """The scenes that the sets kept. A reference is the hash of its scene.
+    """The scenes that the sets kept. A reference is the beginning of the hash of its scene.
 
     Raises BadInput when no set kept any.
     """
@@ -61,9 +61,9 @@ class KeptScenes:
                 continue
             for sample in one.scenes.sample_ids.tolist():
                 label, scene = one.label_of_sample.get(sample), one.scene_of_sample.get(sample)
-                if label and scene and scene not in self._where:
-                    self._where[scene] = (group, sample)
-                    by_label[label].append(scene)
+                if label and scene and _short(scene) not in self._where:
+                    self._where[_short(scene)] = (group, sample)
+                    by_label[label].append(_short(scene))
         if not self._where:
             raise BadInput(
                 f"{_sets_in_words(sets)}, so there are no reference pictures; give --references FOLDER "
@@ -80,7 +80,7 @@ class KeptScenes:
     def beside(self, frame: Frame, label: str) -> Sequence[str]:
         """See `Gallery.beside`."""
         scenes = self._by_label.get(label, [])
-        return [scene for scene in scenes if scene != frame.scene] if label == frame.label else scenes
+        return [scene for scene in scenes if scene != _short(frame.scene)] if label == frame.label else scenes
 
     def levels(self, reference: str) -> Levels:
         """See `Gallery.levels`. Raises RunFailed when the scene is damaged."""
@@ -172,6 +172,10 @@ class OwnPictures:
                     same.add(name)
             found[frame.scene] = frozenset(same)
         return found
+
+
+def _short(scene: str) -> str:
+    return scene[:16]
 
 
 def _sets_in_words(sets: Sequence[AskedSet]) -> str:

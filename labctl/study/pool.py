@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from labctl.errors import BadInput, RunFailed
 from labctl.frames.finding import sets_below
-from labctl.frames.samples import Choice, Samples
+from labctl.frames.samples import Choice, Samples, Treatment
 from labctl.frames.scenes import Scenes
 from labctl.frames.store import FrameStore
 from labctl.study.order import Asked
+from labctl.study.settings import Subtract
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,14 @@ class AskedSet:
     Raises BadInput for a set that is not whole, or that has no labelled frames of scenes in `split`.
     """
 
-    def __init__(self, store: FrameStore, name: str, split: str | None) -> None:
+    def __init__(self, store: FrameStore, name: str, split: str | None, subtract: Subtract) -> None:
         self.store, self.name = store, name
         try:
             store.check_whole()
         except RunFailed as error:
             raise BadInput(str(error)) from error
-        samples = Samples(store, Choice(split=split))
+        treatment = Treatment(**({} if subtract == "nothing" else {subtract: True}))
+        samples = Samples(store, Choice(split=split), treatment)
         if len(samples) == 0:
             have = "it holds no frames of scenes" if split is None else f"it holds no frames of the split '{split}'"
             other = "capture some" if split is None else "give --split all, or another split"
@@ -116,16 +118,16 @@ class AskedSet:
         return _hashes(self.store)
 
 
-def open_sets(wheres: Sequence[str], split: str | None) -> list[AskedSet]:
+def open_sets(wheres: Sequence[str], split: str | None, subtract: Subtract = "nothing") -> list[AskedSet]:
     """The sets at `wheres`: each a set, a run or a step (then all sets in it), or an address. split: None takes all.
 
-    Raises BadInput when one is missing, given twice, not whole or without labels.
+    Raises BadInput when one is missing, given twice, not whole, without labels or without what shall be subtracted.
     """
     found: list[str] = []
     for where in wheres:
         found += [where] if "://" in where else _below(where)
     names = _names(found)
-    sets = [AskedSet(FrameStore.open(where), name, split) for where, name in zip(found, names, strict=True)]
+    sets = [AskedSet(FrameStore.open(where), name, split, subtract) for where, name in zip(found, names, strict=True)]
     seen: dict[str, AskedSet] = {}
     for one in sets:
         if one.set_id in seen:

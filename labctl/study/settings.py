@@ -12,6 +12,10 @@ from labctl.study.pictures import Encoding
 Phase = Literal["practice", "trial"]
 Split = Literal["train", "val", "test", "all"]
 
+Subtract = Literal["nothing", "dark", "background", "closed"]
+"""What is taken off the frames before they are shown; see `labctl.frames.samples.Treatment`. Leaking light and stray
+light hide a scene from people though nothing protects it: whoever has the camera takes them off."""
+
 MOST_CHOICES = 10
 """As many as there are digit keys."""
 
@@ -29,6 +33,7 @@ class StudySettings(Frozen):
 
     seed: int
     split: Split
+    subtract: Subtract
     encoding: Encoding
     turn: Literal[0, 90, 180, 270]
     """Degrees by which frames are turned to the left, so that they stand as the references do."""

@@ -18,6 +18,7 @@ from protocols.report.learning import learning_curve_section, loop_blocks
 from protocols.report.optics import Pairs, camera_section, gap_section, live_section, scenes_section
 from protocols.report.page import Block, Fold, Picture, Table, Text, short_name
 from protocols.report.paper import paper_section
+from protocols.report.people import people_section
 from protocols.report.tables import Evidence, Made
 from protocols.report.twin import twin_section
 
@@ -192,6 +193,7 @@ Part = tuple[str, str, Callable[[Evidence, Pairs], list[Block]]]
 PARTS: tuple[Part, ...] = (
     ("accuracy", "Accuracy", accuracy_section),
     ("paper", "Beside the paper", paper_section),
+    ("people", "What people see", people_section),
     ("camera", "The camera", camera_section),
     ("scenes", "What it sees", scenes_section),
     ("live", "Live scenes and answers", live_section),

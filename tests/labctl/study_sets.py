@@ -58,15 +58,15 @@ def make_set(
 
 def settings(**more: Any) -> StudySettings:
     values = {
-        "trials": 6, "choices": 3, "practice": 2, "break_every": 4, "seed": 0, "split": "test", "encoding": "linear",
-        "turn": 0, "mirror": False, "show_names": False, "question": "Which?",
+        "trials": 6, "choices": 3, "practice": 2, "break_every": 4, "seed": 0, "split": "test", "subtract": "nothing",
+        "encoding": "linear", "turn": 0, "mirror": False, "show_names": False, "question": "Which?",
     }  # fmt: skip
     return StudySettings.model_validate({**values, **more})
 
 
 def material(*sets: Path, references: Path | None = None, said: list[str] | None = None, **more: Any) -> Material:
     own = settings(**more)
-    opened = open_sets([str(one) for one in sets], None if own.split == "all" else own.split)
+    opened = open_sets([str(one) for one in sets], None if own.split == "all" else own.split, own.subtract)
     say = (said if said is not None else []).append
     return Material(opened, own, references=references, consent=read_consent(None), say=say)
 

@@ -205,6 +205,19 @@ def test_frames_are_shown_as_bright_as_they_can_be_and_turned_as_asked(two: tupl
     assert np.array_equal(turned.pixels(trial), np.rot90(plain.pixels(trial)[:, :, ::-1], axes=(1, 2)))
 
 
+def test_dark_frames_are_taken_off_when_asked(tmp_path: Path) -> None:
+    def last_is_dark(sample: int, **more: Any) -> Any:
+        if sample < 19:
+            return study_record(sample, **more)
+        return study_record(sample, kind="dark", sample_id=None, label=None, label_name=None, scene_hash=None, **more)
+
+    folder = make_set(tmp_path / "set", records=last_is_dark)
+    plain, dark = (material(folder, subtract=what) for what in ("nothing", "dark"))
+    assert len(plain.frames) == len(dark.frames) == 19
+    trial = plain.draw("A")[1][0]
+    assert np.allclose(plain.pixels(trial) - dark.pixels(trial), plain.sets[0].store.frame(19))
+
+
 def test_own_pictures_are_references_but_never_the_captured_one(two: tuple[Path, Path], tmp_path: Path) -> None:
     for sample in range(15):
         folder = tmp_path / "own" / PEOPLE[sample % 5]
@@ -286,6 +299,7 @@ REFUSALS = {
     "no such consent": (("good", "--consent", "no.txt"), "--consent no.txt cannot be read: No such file"),
     "empty consent": (("good", "--consent", "empty.txt"), "--consent empty.txt is empty"),
     "consent is no text": (("good", "--consent", "binary.txt"), "--consent binary.txt is no UTF-8 text"),
+    "nothing to subtract": (("good", "--subtract", "closed"), "good has no frames through the closed mask"),
     "turned a little": (("good", "--turn", "45"), "--turn: Input should be 0, 90, 180 or 270"),
     "given twice": (("good", "good"), "are the same set"),
     "another study": (("good", "--out", "other"), "--out other holds another study: --trials is 5 there and 7 here"),

@@ -52,7 +52,8 @@ function trouble(text) {
 function show(name, focus) {
   for (const one of SCREENS) $(one).hidden = one !== name;
   const takesPart = state !== null && state.phase !== "done" && name !== "end";
-  $("stop").hidden = !takesPart;
+  $("stop").hidden = state === null || stopped;
+  $("stop").textContent = takesPart ? "Stop" : "Delete my answers";
   $("bar").hidden = !takesPart || name === "intro";
   if (!takesPart) $("place").textContent = "";
   window.scrollTo(0, 0);
