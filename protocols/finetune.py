@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Lt
 from labctl.errors import BadInput
 from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Source, StepContext, StepResult, StepSetting
+from protocols.fit import check_panel
 from protocols.learning_from_captures import Captures, LearningFromCaptures, captures_of, part_of
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class Finetune(LearningFromCaptures):
         if (self.learns == "twin") != (self.twin is not None):
             text = "`learns: twin` and `twin` belong together; give both (`twin: ${steps.NAME.twin}`) or none"
             raise BadInput(text, at=setting.at("learns" if self.twin is None else "twin"))
+        if self.learns == "twin":
+            check_panel(setting, static=True)
         if self.learns == "twin" and setting.protocol.data is None:
             raise BadInput("is missing; `learns: twin` makes frames of its training scenes", at=("data",))
 

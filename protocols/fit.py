@@ -29,21 +29,21 @@ def check_fit(setting: StepSetting) -> None:
                 at=("mask_cells",),
             )
     setting.rig.twin.check_design(cells, scene_px, setting.rig.roads)
-    _built(setting)
+    built_design(setting)
 
 
 def check_network(setting: StepSetting) -> None:
     """Raise BadInput when the model cannot read frames of the size that this rig and the read-out will give."""
     scene_px, cells = setting.protocol.grids()
     frame = setting.rig.twin.frame_shape(cells, scene_px)
-    read = _built(setting).read_shape(frame)
+    read = built_design(setting).read_shape(frame)
     with concerning(*(("scene_px",) if read == tuple(frame) else ("designs", str(setting.design)))):
         setting.protocol.model.build(read, 2)
 
 
 def check_panel(setting: StepSetting, *, static: bool = False) -> None:
     """Raise BadInput when no panel can show the design; with `static`, also when every frame has another pattern."""
-    design, at = _built(setting), ("designs", str(setting.design))
+    design, at = built_design(setting), ("designs", str(setting.design))
     if not design.on_panel:
         raise BadInput(
             f"'{setting.design}' is no mask but optics that gather or bend light, which no panel can show, so step "
@@ -59,7 +59,8 @@ def check_panel(setting: StepSetting, *, static: bool = False) -> None:
         )
 
 
-def _built(setting: StepSetting) -> CameraDesign:
+def built_design(setting: StepSetting) -> CameraDesign:
+    """The design of a step, before anything is learned. Raises BadInput when it does not fit the mask."""
     with concerning("designs", str(setting.design)):
         design: CameraDesign = setting.design_settings().build(setting.protocol.grids()[1], int(setting.seed or 0))
     return design

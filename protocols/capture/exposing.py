@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from labctl.exposure import Exposure, FloatArray, Frames, still_plan
+from labctl.exposure import Exposure, ExposurePlan, FloatArray, Frames, still_plan
 from labctl.frames.scenes import scene_hash
 from protocols.capture.drift import sentinel_scene
 from protocols.capture.exposures import CHECK_IDS
@@ -17,6 +17,7 @@ from protocols.capture.order import MASK_CLOSED, CapturePlan
 
 if TYPE_CHECKING:
     from labctl.rig import Rig
+    from protocols.capture.patterns import FramePatterns
     from protocols.data import ImageSet
 
 PART = 512
@@ -30,6 +31,7 @@ class Exposer:
     """Exposes the frames of a plan on a rig.
 
     exposures: one for each rung. first_id: frame i of the plan is exposure first_id + i, at whatever attempt.
+    patterns: of a dynamic design, what scenes are taken through in place of `mask`.
     """
 
     def __init__(
@@ -41,10 +43,11 @@ class Exposer:
         exposures: Sequence[Exposure],
         *,
         first_id: int,
+        patterns: FramePatterns | None = None,
     ) -> None:
         self._rig, self.plan, self._data, self._exposures, self._first_id = rig, plan, data, exposures, first_id
         scene_px = (data.images.shape[-2], data.images.shape[-1])
-        self._mask, self._closed = mask, np.zeros_like(mask)
+        self._mask, self._closed, self._patterns = mask, np.zeros_like(mask), patterns
         self._black = np.zeros((1, *scene_px), dtype=np.float32)
         self._sentinel = sentinel_scene(scene_px)
         self._part = max(1, min(PART, PART_BYTES // self._black.nbytes))
@@ -56,20 +59,16 @@ class Exposer:
 
         A new plan begins like a resumed capture: settled.
         """
-        stop = self.plan.segment_end(start, self._part)
-        scenes = self._scenes(np.arange(start, stop))
-        ids = self._first_id + np.arange(start, stop)
-        plan = still_plan(scenes, self._mask_of(start), self._exposures[self.plan.rungs[start]], exposure_ids=ids)
+        indices = np.arange(start, self.plan.segment_end(start, self._part))
+        scenes = self._scenes(indices)
+        plan = self._exposure_plan(scenes, indices)
         with contextlib.closing(self._rig.stream(plan)) as frames:  # type: ignore[type-var]
             for place, frame in enumerate(frames):
                 yield start + place, scenes[place], frame
 
     def again(self, index: int, attempt: int) -> Frames:
         """One planned frame by itself, from displays settled anew."""
-        exposure = self._exposures[self.plan.rungs[index]]
-        ids = [self._first_id + index]
-        plan = still_plan(self.scene(index)[None], self._mask_of(index), exposure, exposure_ids=ids, attempt=attempt)
-        return self._rig.expose(plan)
+        return self._rig.expose(self._exposure_plan(self.scene(index)[None], np.array([index]), attempt))
 
     def sentinel_beside(self, number: int) -> Frames:
         """A sentinel beside the plan, the `number`-th of this capture."""
@@ -97,7 +96,20 @@ class Exposer:
         key = row if row >= 0 else -1 - int(plan.kinds[index])
         if key not in self._hashes:
             self._hashes[key] = scene_hash(scene)
-        return {**facts, "scene_hash": self._hashes[key], **self._facts[plan.kind(index) in MASK_CLOSED]}
+        shown = self._facts[plan.kind(index) in MASK_CLOSED]
+        if self._has_pattern(index):
+            shown = mask_facts(self._masks(np.array([index]))[0], self._rig)
+        return {**facts, "scene_hash": self._hashes[key], **shown}
+
+    def _exposure_plan(self, scenes: FloatArray, indices: np.ndarray, attempt: int = 0) -> ExposurePlan:
+        """Of frames that share the exposure, and the mask unless scenes have patterns of their own."""
+        return ExposurePlan(
+            scenes=scenes[:, None],
+            masks=self._masks(indices)[:, None],
+            exposure=self._exposures[self.plan.rungs[indices[0]]],
+            exposure_ids=(self._first_id + indices).astype(np.int64),
+            attempt=attempt,
+        )
 
     def _scenes(self, indices: np.ndarray) -> FloatArray:
         rows = self.plan.rows[indices]
@@ -110,5 +122,15 @@ class Exposer:
             scenes[place] = self._sentinel if is_sentinel else self._black
         return scenes
 
-    def _mask_of(self, index: int) -> FloatArray:
-        return self._closed if self.plan.kind(index) in MASK_CLOSED else self._mask
+    def _masks(self, indices: np.ndarray) -> FloatArray:
+        """(1, H, W) for all of these frames, or (n, H, W), one each."""
+        first = self._closed if self.plan.kind(int(indices[0])) in MASK_CLOSED else self._mask
+        own = [place for place, index in enumerate(indices) if self._has_pattern(int(index))]
+        if not own or self._patterns is None:
+            return first[None]
+        masks = np.repeat(first[None], len(indices), axis=0)
+        masks[own] = self._patterns.of(self._data.sample_ids[self.plan.rows[indices[own]]])
+        return masks
+
+    def _has_pattern(self, index: int) -> bool:
+        return self._patterns is not None and self.plan.kind(index) == "scene"

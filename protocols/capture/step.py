@@ -28,6 +28,7 @@ from protocols.capture.exposures import PILOT_IDS, check_ladder, found_exposure
 from protocols.capture.judging import WitnessKind, open_witness, renew_witness, witness_exposures
 from protocols.capture.metadata import About, FrameNotes, set_header, set_instruments
 from protocols.capture.order import CLOSED_BLOCK, CapturePlan, OrderName, arrange, plan_capture
+from protocols.capture.patterns import FramePatterns, check_patterns
 from protocols.capture.taking import FrameTaking, OnDrift
 from protocols.fit import check_exposure, check_fit, check_instruments, check_panel
 from protocols.keys import first_exposure_id
@@ -58,12 +59,16 @@ class Capture(Step):
     needs: ClassVar[frozenset[Role]] = frozenset({"mask", "scene", "camera"})
     uses: ClassVar[frozenset[Source]] = frozenset({"data", "rig"})
     version: ClassVar[int] = 2
-    newer: ClassVar[frozenset[str]] = frozenset({"calibration", "closed_mask", "samples"})
+    newer: ClassVar[frozenset[str]] = frozenset({"calibration", "closed_mask", "samples", "patterns"})
 
     type: Literal["capture"]
 
     mask: Annotated[Reference, OutputKind("mask")]
     """What to show on the SLM."""
+
+    patterns: Annotated[Reference, OutputKind("model")] | None = None
+    """Of a dynamic design: the camera that draws a pattern for every scene. Pilots, backgrounds and sentinels are taken
+    through `mask`, which stands for all and is as open."""
 
     train: Count = "all"
     """How many scenes of the training split to capture, spread evenly over it; the labelled captures of `finetune`."""
@@ -160,7 +165,8 @@ class Capture(Step):
     def check(self, setting: StepSetting) -> None:
         """Mask, scene and rig must fit; instruments must be there, and exposures within the limits of the camera."""
         check_fit(setting)
-        check_panel(setting, static=True)
+        check_panel(setting)
+        check_patterns(self, setting)
         check_instruments(self.instruments, setting)
         limits_s, camera = setting.rig.twin.exposure_limits_s, f"the camera of rig '{setting.rig.name}'"
         if self.exposure_s != "auto":
@@ -192,7 +198,7 @@ class Capture(Step):
             frames=frames,
             disk_bytes=frames * (2 * shape[0] * shape[1] + LINE_BYTES) + scenes * 4 * scene_px[0] * scene_px[1],
             moves=(
-                "shows the mask on the SLM",
+                "shows the mask on the SLM" if self.patterns is None else "shows every scene another mask on the SLM",
                 f"plays {frames} scenes",
                 f"triggers {frames} exposures and a few pilots",
                 *([f"takes {witness} exposures for the witness first"] if witness else []),
@@ -280,7 +286,17 @@ class Capture(Step):
         FrameTaking(
             context,
             writer,
-            Exposer(rig, plan, data, mask, exposures, first_id=first_exposure_id(context.content_hash)),
+            Exposer(
+                rig,
+                plan,
+                data,
+                mask,
+                exposures,
+                first_id=first_exposure_id(context.content_hash),
+                patterns=None
+                if self.patterns is None
+                else FramePatterns.of_model(context.input(self.patterns), context.setting),
+            ),
             FrameNotes(context, mask, black_dn=black_dn, readings_every_s=self.readings_every_s),
             block=self.block,
             witness=witness,

@@ -320,9 +320,10 @@ def one_per_class(labels: npt.NDArray[np.int64], wanted: int) -> list[int]:
 def _pair(evidence: Evidence, maker: Made, output: str, capture: Made | None) -> FramePairs:
     import torch
 
+    from protocols.capture.patterns import FramePatterns
     from protocols.captured import labelled_frames
     from protocols.keys import stream_seed
-    from protocols.simulation import ExposureRule, Simulation
+    from protocols.simulation import CHUNK, ExposureRule, Simulation
     from sim.noise import TorchDraws
 
     step = maker.instance.step
@@ -352,9 +353,10 @@ def _pair(evidence: Evidence, maker: Made, output: str, capture: Made | None) ->
     exposure = float(simulation.exposure_s(simulation.psf(mask)))
 
     def seen(draws: TorchDraws | None) -> npt.NDArray[np.float32]:
-        patterns = torch.Generator().manual_seed(stream_seed(seed, "report", "patterns"))
-        made = simulation.all_frames(shown, design.patterns(patterns) if design.dynamic else mask, draws=draws)
-        return _read_out(design, made)
+        taken = FramePatterns(design, seed)  # those of a capture, where there is one
+        parts = iter(np.array_split(data.sample_ids[rows], range(CHUNK, len(rows), CHUNK)))
+        patterns = (lambda n: torch.from_numpy(taken.of(next(parts)))) if design.dynamic else mask
+        return _read_out(design, simulation.all_frames(shown, patterns, draws=draws))
 
     return FramePairs(
         maker.design,
