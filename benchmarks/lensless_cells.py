@@ -124,6 +124,11 @@ def prepare(out: Path) -> Path:
     return Path(named)
 
 
+def own_folder(out: Path) -> Path:
+    """Where this process may work: several can fill one folder, each with cells of its own."""
+    return out / "work" / f"cell-{os.getpid()}"
+
+
 def until(minutes: float | None) -> Callable[[], bool]:
     """Whether the time is up; a cell that has begun is ended."""
     began = time.monotonic()

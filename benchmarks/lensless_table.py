@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lensless_cells import SETS, Cells, FaceSet, prepare, right_of, say, train_and_test, until
+from lensless_cells import SETS, Cells, FaceSet, own_folder, prepare, right_of, say, train_and_test, until
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,7 +92,7 @@ def _fill(
         given = [*faces.overrides(data), *size.grids, *own]
         if epochs is not None:
             given.append(f"steps.train.epochs={epochs}")
-        found = train_and_test(cell["pattern"], cell["seed"], given, [size.rig], out / "work" / "cell")
+        found = train_and_test(cell["pattern"], cell["seed"], given, [size.rig], own_folder(out))
         cells.add({**cell, "epochs": epochs or faces.epochs, **found})
         say(f"{' '.join(map(str, cell.values()))}: {100 * found['accuracy']:.1f} % in {found['seconds']:.0f} s")
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lensless_cells import SETS, Cells, prepare, right_of, say, train_and_test, until
+from lensless_cells import SETS, Cells, own_folder, prepare, right_of, say, train_and_test, until
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -101,7 +101,7 @@ def _fill(cells: Cells, wanted: Sequence[Mapping[str, Any]], out: Path, epochs: 
             return
         mask = cell["mask"]
         given = [*FACES.overrides(data), f"designs.{mask}={settings[mask]}", f"steps.train.epochs={epochs}"]
-        found = train_and_test(mask, cell["seed"], given, rig_at(cell["level"]), out / "work" / "cell")
+        found = train_and_test(mask, cell["seed"], given, rig_at(cell["level"]), own_folder(out))
         cells.add({**cell, "epochs": epochs, **found})
         say(f"{' '.join(map(str, cell.values()))}: {100 * found['accuracy']:.1f} % in {found['seconds']:.0f} s")
 

@@ -198,8 +198,7 @@ def _order(
     their: Mapping[str, Mapping[str, float]],
 ) -> list[Block]:
     from protocols.report import tables
-    from protocols.report.comparison import verdict
-    from protocols.report.page import Text
+    from protocols.report.page import Table, Text
 
     words = []
     for quantity, name in (("accuracy", "accuracy"), ("blurriness", "blurriness"), ("aperture", "aperture ratio")):
@@ -208,12 +207,14 @@ def _order(
             rho, tau, n = found
             words.append(f"{name} Spearman {rho:+.2f}, Kendall {tau:+.2f} over {n} patterns")
     blocks: list[Block] = [Text(f"Agreement of the orders (1 is the same order): {'; '.join(words)}.")] if words else []
+    rows = []
     for there, here in reversed_pairs(ours["accuracy"], their["accuracy"]):
         gap: Interval = tables.difference(scores[here], scores[there])[0]
-        by = their["accuracy"][there] - their["accuracy"][here]
-        blocks.append(
-            Text(f"Other order: {there} leads {here} by {by:.2f} points there; here {verdict(here, there, gap)}.")
-        )
+        lead = f"{their['accuracy'][there] - their['accuracy'][here]:.2f}"
+        rows.append([there, here, lead, tables.points(gap), "yes" if gap.low > 0 else "no"])
+    if rows:
+        head = ["ahead there", "ahead here", "lead there (points)", "lead here (paired)", "told apart here"]
+        blocks.append(Table(head, rows, "Pairs that stand in another order here than there, by accuracy."))
     return blocks
 
 
