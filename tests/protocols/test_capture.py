@@ -58,13 +58,13 @@ def test_a_capture_sent_to_the_rig_in_parts_gives_the_same_frames(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[int] = []
-    still = exposing.still_plan
+    plan = exposing.ExposurePlan
 
-    def counted(scenes: np.ndarray, *rest: Any, **more: Any) -> Any:
-        sent.append(len(scenes))
-        return still(scenes, *rest, **more)
+    def counted(**given: Any) -> Any:
+        sent.append(len(given["scenes"]))
+        return plan(**given)
 
-    monkeypatch.setattr(exposing, "still_plan", counted)
+    monkeypatch.setattr(exposing, "ExposurePlan", counted)
     found = []
     for part in (512, 7):
         monkeypatch.setattr(exposing, "PART", part)

@@ -22,6 +22,7 @@ from protocols.learning_from_captures import as_bright_as_trained
 from protocols.measurement import Measurement
 from protocols.scenes import scenes_of
 from protocols.simulation import ExposureRule, Simulation
+from sim.designs.masks import FixedMask
 from tests.protocols.captures import DISC, Session, pixels
 
 DIGITS = tuple("0123456789")
@@ -205,7 +206,8 @@ def test_wanted_light_is_as_bright_as_in_the_training_whatever_light_the_rig_fil
     taken.run()
     spec, data = rigs[0].spec, scenes_of(list(prepare(tmp_path / "protocol.yaml", rig="as-built"))[1].setting.protocol)
     scenes = torch.from_numpy(np.asarray(data.images)[np.isin(data.sample_ids, taken.store().column("sample_id"))])
-    camera = SimpleNamespace(exposure=ExposureRule(0.9), mask=torch.from_numpy(PINHOLES))
+    mask = torch.from_numpy(PINHOLES)
+    camera = SimpleNamespace(exposure=ExposureRule(0.9), mask=mask, design=FixedMask(PINHOLES))
     simulation = Simulation(spec, camera.exposure)
     wanted = simulation.all_frames(simulation.shown(scenes), camera.mask) - 64
     levels = []
