@@ -59,9 +59,12 @@ def quality(picture: Tensor, truth: Tensor) -> Quality:
 
     if picture.shape != truth.shape:
         raise BadInput(f"a picture of shape {tuple(picture.shape)} cannot be judged by one of {tuple(truth.shape)}")
+    # A perfect picture has an infinite PSNR, which is no accident worth a warning.
     seen, true = (image.detach().clamp(0, 1).double().cpu().numpy() for image in (picture, truth))
+    with np.errstate(divide="ignore"):
+        psnr_db = float(peak_signal_noise_ratio(true, seen, data_range=1.0))
     return Quality(
-        psnr_db=float(peak_signal_noise_ratio(true, seen, data_range=1.0)),
+        psnr_db=psnr_db,
         ssim=float(
             structural_similarity(
                 true,

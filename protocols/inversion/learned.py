@@ -49,7 +49,9 @@ class Unrolled(LearnedInversion):
 
     method: Literal["unrolled"] = "unrolled"
     steps: Annotated[int, Ge(1), Le(50)] = 5
-    width: Annotated[int, Ge(4), Le(256)] = 16
+    width: Annotated[int, Ge(4), Le(256)] = 12
+    """Channels of the first level of the networks between the steps."""
+
     rate: Rate = 1e-3
 
     def fit(
@@ -68,7 +70,7 @@ class Unrolled(LearnedInversion):
         check_examples(training, validation)
         judged = all_pairs(validation, generator)
         check_frames(judged.frames, needed(judged.camera))
-        network = self._network(generator).to(judged.frames.device)
+        network = self._network(generator, training.pictures.flatten(0, 1).mean(dim=0))
 
         def loss(places: Tensor, generator: Generator) -> Tensor:
             pairs = training.draw(places, generator)
@@ -96,15 +98,15 @@ class Unrolled(LearnedInversion):
         """See `LearnedInversion.restore`."""
         import torch
 
-        network = self._network(torch.Generator())
+        network = self._network(torch.Generator(), state["mean_picture"])
         network.load_state_dict(state)
         return FittedUnrolled(network.eval(), record)
 
-    def _network(self, generator: Generator) -> UnrolledNetwork:
+    def _network(self, generator: Generator, mean_picture: Tensor) -> UnrolledNetwork:
         from protocols.inversion.networks import UnrolledNetwork
 
         with seeded(generator):
-            return UnrolledNetwork(self.steps, self.width)
+            return UnrolledNetwork(self.steps, self.width, mean_picture).to(mean_picture.device)
 
 
 class FittedUnrolled:

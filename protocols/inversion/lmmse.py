@@ -118,7 +118,8 @@ class FittedLmmse:
         import torch
 
         prior = self.prior
-        settings = {"share": torch.tensor(self.share), "noise": torch.tensor(self.noise)}
+        chosen = {"share": self.share, "noise": self.noise}
+        settings = {name: torch.tensor(value, dtype=torch.float64) for name, value in chosen.items()}
         return {"mean": prior.mean, "deviations": prior.deviations, "power": prior.power, **settings}
 
     def _covariance(self, camera: LinearCamera, number: int, alone: LinearCamera) -> FrameCovariance:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import cast
 
@@ -12,6 +13,15 @@ from torch import Tensor, nn
 from protocols.cropped_deconvolution import part_of_inverse, spectrum_of
 from protocols.inversion.problem import LinearCamera
 from sim.optics.convolution import transform_shape
+
+FIRST_WEIGHT = 1.0
+"""Of the unrolled steps, before they learn; as a share of the energy of the PSF."""
+
+PROXIMAL_LEVELS = 1
+"""Halvings in the networks between the steps: what a window leaves open is wider than a few pixels."""
+
+MOVE = 10.0
+"""How much faster weights and steps learn than the rest: each of them alone matters more."""
 
 
 class UNetwork(nn.Module):
@@ -44,26 +54,29 @@ class UNetwork(nn.Module):
 
 
 class UnrolledNetwork(nn.Module):
-    """Gradient steps with the exact window, each followed by a small network; steps and networks are learned.
+    """Gradient steps with the exact window, each followed by a small U-shaped network; steps and networks are learned.
 
     A step is x + D A^T (y - A x), with D = 1 / (|H|^2 + weight) in the Fourier domain and a learned weight, without
-    which the mean would outrun the details by far. The estimate starts as D A^T y.
+    which the mean would outrun the details by far. The estimate starts as the mean picture (H, W).
     [Monakhova et al. 2019 unroll ADMM in the same way]
     """
 
-    def __init__(self, steps: int, width: int) -> None:
+    mean_picture: Tensor
+
+    def __init__(self, steps: int, width: int, mean_picture: Tensor) -> None:
         super().__init__()
-        self.log_weight = nn.Parameter(torch.full((steps + 1,), -3.0))
+        self.register_buffer("mean_picture", mean_picture)
+        self.log_weight = nn.Parameter(torch.full((steps,), math.log(FIRST_WEIGHT) / MOVE))
         self.log_step = nn.Parameter(torch.zeros(steps))
-        self.proximal = nn.ModuleList(Refinement(width) for _ in range(steps))
+        self.proximal = nn.ModuleList(UNetwork(1, width, PROXIMAL_LEVELS) for _ in range(steps))
 
     def forward(self, frames: Tensor, camera: LinearCamera) -> Tensor:
         """Pictures (N, 1, H, W), not limited to 0..1, of frames (N, 1, h, w)."""
         precondition = Preconditioner(camera)
-        x = precondition(camera.adjoint(frames), self.log_weight[0].exp())
+        x = self.mean_picture.expand(len(frames), 1, -1, -1)
         for number, refine in enumerate(self.proximal):
             misfit = camera.adjoint(frames - camera.forward(x))
-            x = x + self.log_step[number].exp() * precondition(misfit, self.log_weight[number + 1].exp())
+            x = x + (MOVE * self.log_step[number]).exp() * precondition(misfit, (MOVE * self.log_weight[number]).exp())
             x = refine(x)
         return x
 
@@ -82,27 +95,6 @@ class Preconditioner:
         """Of (N, C, H, W)."""
         spectrum = spectrum_of(images, self.grid) / (self.power + weight * self.energy)
         return part_of_inverse(spectrum, self.grid, (0, 0), self.shape)
-
-
-class Refinement(nn.Module):
-    """Three convolutions beside a shortcut; untrained, it changes nothing."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.path = nn.Sequential(
-            nn.Conv2d(1, width, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(width, 1, 3, padding=1),
-        )
-        last = cast(nn.Conv2d, self.path[-1])
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(cast(Tensor, last.bias))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, 1, H, W) to the same."""
-        return images + cast(Tensor, self.path(images))
 
 
 def _two(channels_in: int, channels_out: int) -> nn.Sequential:

@@ -60,6 +60,7 @@ class VariationProx:
 
     def __call__(self, v: Tensor, threshold: Tensor, iterations: int) -> Tensor:
         """Of (C, H, W); threshold: () or (C, 1, 1)."""
+        threshold = threshold.clamp(min=1e-12)  # of a dark frame it is 0
         ahead, dual, momentum = self.dual, self.dual, 1.0
         for _ in range(iterations):
             x = within(v - threshold * gradient_adjoint(ahead), self.brightest)
