@@ -75,6 +75,28 @@ def paired_difference_interval(
     return _bootstrap(differences, level=level, resamples=resamples, seed=seed, groups=groups)
 
 
+def mean_interval(
+    values_by_seed: Sequence[npt.ArrayLike],
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+    groups: Sequence[npt.ArrayLike] | None = None,
+) -> Interval:
+    """Mean of any finite values, such as a similarity or a difference of two, and its bootstrap percentile interval.
+
+    values_by_seed, groups: as in `accuracy_interval`. Raises BadInput for empty arrays and values that are not finite.
+    """
+    values = [np.asarray(items, dtype=np.float64) for items in values_by_seed]
+    for index, items in enumerate(values):
+        if items.ndim != 1 or items.size == 0 or not np.isfinite(items).all():
+            raise BadInput(
+                f"values_by_seed[{index}] has shape {items.shape}; (n_items,) with at least one item, all finite, is "
+                "needed"
+            )
+    return _bootstrap(values, level=level, resamples=resamples, seed=seed, groups=groups)
+
+
 def majority_baseline(train_labels: npt.ArrayLike, test_labels: npt.ArrayLike) -> float:
     """Accuracy on the test labels of always naming the most frequent training class; of equals, the lowest number."""
     train, test = np.asarray(train_labels), np.asarray(test_labels)
@@ -141,16 +163,16 @@ def light_throughput(response: npt.ArrayLike, open_response: npt.ArrayLike | Non
 
 
 def _bootstrap(
-    items_by_seed: list[npt.NDArray[np.int8]],
+    items_by_seed: Sequence[npt.NDArray[Any]],
     *,
     level: float,
     resamples: int,
     seed: int,
     groups: Sequence[npt.ArrayLike] | None = None,
 ) -> Interval:
-    """items_by_seed: (n_items,) values -1, 0, 1 of each seed. Equally many items are resampled together.
+    """items_by_seed: (n_items,) values of each seed. Equally many items are resampled together.
 
-    With few possible values, drawing n items with replacement *is* a multinomial draw of their counts: the exact
+    Where values repeat, drawing n items with replacement *is* a multinomial draw of their counts: the exact
     bootstrap distribution without an array of (resamples, n_items).
     """
     if not items_by_seed:
@@ -181,7 +203,7 @@ def _bootstrap(
 
 
 def _replicates_of_groups(
-    items_by_seed: list[npt.NDArray[np.int8]], groups: list[npt.NDArray[Any]], resamples: int, rng: np.random.Generator
+    items_by_seed: Sequence[npt.NDArray[Any]], groups: list[npt.NDArray[Any]], resamples: int, rng: np.random.Generator
 ) -> npt.NDArray[np.float64]:
     """(resamples,) means over seeds, whole groups drawn with replacement; the same groups for all seeds that have them.
 
