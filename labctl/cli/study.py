@@ -31,7 +31,7 @@ class _Commands(TyperGroup):
 
 study_app = typer.Typer(
     cls=_Commands,
-    help="Ask people who is in captured frames (`labctl study RUN`), and analyse their answers.",
+    help="Ask people who is in captured frames, and analyse their answers. `labctl study RUN` means `study hold RUN`.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -100,10 +100,11 @@ def hold(
     ] = "127.0.0.1",
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page here.")] = True,
 ) -> None:
-    """Serve the page of a forced-choice identification study on captured frames, until Ctrl-C.
+    """Serve the page of a study until Ctrl-C.
 
-    A participant consents, sees one coded frame at a time with reference pictures below, and picks one. Each answer is
-    on the disk before the next question comes; started again with the same arguments, the study goes on.
+    A forced-choice identification study on captured frames. A participant consents, sees one frame at a time with
+    reference pictures below, and picks one. Each answer is on the disk before the next question comes; started again
+    with the same arguments, the study goes on.
     """
     from pydantic import ValidationError
 
@@ -195,9 +196,10 @@ def analyse(
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the files. Default: OUT/analysis.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Accuracy by design with intervals, response times, and the curve of accuracy against blurriness.
+    """Analyse the answers of a study, also while it is held.
 
-    Writes analysis.json, designs.csv and study.png, .svg and .pdf. A study that is still held may be analysed too.
+    Accuracy by design with intervals, response times, and the curve of accuracy against blurriness. Writes
+    analysis.json, designs.csv and study.png, .svg and .pdf.
     """
     from labctl.cli.talk import console, print_json, say
     from labctl.study.analysis import analyse_study

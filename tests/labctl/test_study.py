@@ -205,6 +205,20 @@ def test_frames_are_shown_as_bright_as_they_can_be_and_turned_as_asked(two: tupl
     assert np.array_equal(turned.pixels(trial), np.rot90(plain.pixels(trial)[:, :, ::-1], axes=(1, 2)))
 
 
+def test_the_scene_that_was_captured_never_stands_beside_its_frame(two: tuple[Path, Path]) -> None:
+    made = material(*two, practice=0, trials=20)
+    of_sample = {frame.sample_id: frame.scene for frame in made.frames}
+    for participant in "ABC":
+        for trial in made.draw(participant)[1]:
+            references = {choice.reference for choice in trial.choices}
+            assert len(references) == 3
+            assert not any(of_sample[trial.sample_id].startswith(reference) for reference in references)
+            for choice in trial.choices:  # and each shows whom it is said to show
+                sample = next(one for one, scene in of_sample.items() if scene.startswith(choice.reference))
+                assert PEOPLE[sample % len(PEOPLE)] == choice.label
+                assert np.array_equal(made.gallery.levels(choice.reference), scene_levels(picture(sample), "linear"))
+
+
 def test_dark_frames_are_taken_off_when_asked(tmp_path: Path) -> None:
     def last_is_dark(sample: int, **more: Any) -> Any:
         if sample < 19:

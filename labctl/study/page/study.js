@@ -154,6 +154,10 @@ async function showQuestion() {
   const sources = ["frame", ...buttons.map((_, place) => place)];
   const blank = wait(BLANK_MS);
   await Promise.all(pictures.map((picture, index) => load(picture, `${where}/${sources[index]}.png`)));
+  if (state.number !== number) { // it was answered elsewhere, in another window with this code
+    await goOn();
+    return;
+  }
   $("ask").style.setProperty("--aspect", `${$("frame").naturalWidth} / ${$("frame").naturalHeight}`);
   await blank;
   if (stopped || state.number !== number) return;
@@ -191,7 +195,7 @@ function choiceButton(place) {
 }
 
 async function load(picture, source) {
-  for (;;) {
+  for (const number = state.number; state.number === number;) {
     picture.src = source;
     try {
       await picture.decode();
@@ -199,9 +203,11 @@ async function load(picture, source) {
       return;
     } catch {
       if (stopped) return;
+      picture.removeAttribute("src");
+      state = await insist(`/api/state?code=${state.code}`);
+      if (state.number !== number) return;
       trouble("A picture does not come. This page tries again by itself.");
       await wait(RETRY_MS);
-      picture.removeAttribute("src");
     }
   }
 }
@@ -213,9 +219,15 @@ async function choose(place) {
   const buttons = [...$("choices").children];
   for (const button of buttons) button.disabled = true;
   buttons[place].classList.add("chosen");
-  const told = await insist("/api/answer", {
-    code: state.code, number: state.number, chosen: place, response_ms: response, interrupted,
-  });
+  let told = null;
+  try {
+    told = await insist("/api/answer", {
+      code: state.code, number: state.number, chosen: place, response_ms: response, interrupted,
+    });
+  } catch (error) {
+    trouble(`This answer was not taken (${error.message}). Load the page again to go on.`);
+    return;
+  }
   interrupted = false;
   state = told.state;
   if (stopped) return;
