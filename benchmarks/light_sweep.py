@@ -8,8 +8,8 @@ gets the same irradiance and that exposure; it is shortened only where a white s
 well, which has the same step where light is scarce, and one far below the shot noise where it is not. Every camera is
 trained at the level that it is tested at, on faces_lfw/lfw_min20.npz in DATA, by the steps of
 configs/protocols/paper-lensless-table.yaml. The radius of the disc, and that of the blob from which the learned mask
-starts, are chosen for each level on validation pictures. One line of OUT/cells.jsonl is one camera; those that are
-there are kept. Then OUT/light.md and OUT/light.svg, which hold no picture.
+starts, are chosen for each level on validation pictures, of those that were trained with every seed. One line of
+OUT/cells.jsonl is one camera; those that are there are kept. Then OUT/light.md and OUT/light.svg, without pictures.
 """
 
 from __future__ import annotations
@@ -51,10 +51,12 @@ MASKS: dict[str, dict[str, str]] = {
 
 def main() -> None:
     """See the module."""
+    every = [mask for family in MASKS.values() for mask in family]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--levels", nargs="+", type=float, default=[0.1, 1.0, 10.0, 100.0])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--masks", nargs="+", choices=every, default=every, help="of all that are tried")
     parser.add_argument("--epochs", type=int, default=FACES.epochs)
     parser.add_argument("--minutes", type=float, default=None, help="begin no further camera after so long")
     parser.add_argument("--table", action="store_true", help="only write table and figure of the cameras there are")
@@ -67,8 +69,8 @@ def main() -> None:
             {"level": level, "mask": mask, "seed": seed}
             for seed in options.seeds
             for level in options.levels
-            for family in MASKS.values()
-            for mask in family
+            for mask in every
+            if mask in options.masks
         ]
         _fill(cells, wanted, out, options.epochs, options.minutes)
     _write(cells, out)
