@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,12 @@ def lone_picture(folder: Path) -> None:
     pictures(folder, 0)
     (folder / "pics" / "c").mkdir()
     (folder / "pics" / "b" / "00.png").rename(folder / "pics" / "c" / "00.png")
+
+
+def one_person(folder: Path) -> None:
+    """`pics` with a single class."""
+    pictures(folder, 0)
+    shutil.rmtree(folder / "pics" / "b")
 
 
 def different_people(folder: Path) -> None:
@@ -148,5 +155,24 @@ DATA_CASES = [
         "p.yaml:2:46: data.identities: 1 is out of range",
         "data: {type: folder, path: pics, identities: 1}",
         make=lambda folder: pictures(folder, 0),
+    ),
+    Case(
+        "a folder with one person",
+        "p.yaml:2:28: data.path: picture folder 'pics' has 1 of 1 identities with min_per_identity = 1 or more; "
+        "at least 2 identities are needed",
+        FOLDER,
+        make=lambda folder: one_person(folder),
+    ),
+    Case(
+        "pictures with colour channels in an npz file",
+        "p.yaml:2:25: data.path: npz file 'd.npz': images have shape (20, 16, 16, 3), type uint8; (N, H, W) uint8 or",
+        NPZ,
+        make=lambda folder: npz(folder, images=np.zeros((20, 16, 16, 3), dtype=np.uint8)),
+    ),
+    Case(
+        "a session in train and test, to be kept apart",
+        "p.yaml:2:25: data.path: npz file 'd.npz': 5 of 5 values of 'session' stand on several sides of the split",
+        "data: {type: npz, path: d.npz, apart: [session]}",
+        make=lambda folder: npz(folder, session=np.arange(20) % 5),
     ),
 ]
