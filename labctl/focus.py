@@ -14,6 +14,6 @@ def focus_figure(pixels: npt.NDArray[Any], full_scale: float) -> float:
     0 for a uniform frame; larger is sharper. It falls with the square of the brightness and rises with noise: compare
     it only among frames of one scene, exposure and gain.
     """
-    from scipy import ndimage  # type: ignore[import-untyped]
+    from scipy import ndimage
 
     return float(np.var(ndimage.laplace(pixels.astype(np.float64) / full_scale)))

@@ -140,7 +140,7 @@ def _pooled(steps: Sequence[Step]) -> tuple[FloatArray, FloatArray]:
 
 def _fit(delay_s: FloatArray, fraction: FloatArray, exposure_s: float, noise: float) -> _Fit:
     """Latency and time constant. Robust: a few frames far off do not pull them along."""
-    from scipy.optimize import least_squares  # type: ignore[import-untyped]
+    from scipy.optimize import least_squares
 
     half_s = float(delay_s[min(int((fraction < 0.5).sum()), len(delay_s) - 1)]) + exposure_s / 2
     shortest_s = exposure_s / 100
