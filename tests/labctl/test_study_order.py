@@ -53,7 +53,7 @@ def test_the_right_one_is_among_different_others_at_every_place() -> None:
             labels = [label for label, _ in question.choices]
             assert len(set(labels)) == 3
             places[labels.index(FRAMES[question.frame].label)] += 1
-    assert min(places[place] for place in range(3)) > 40  # 64 of 192 are expected at each of three places; 40 is 3.7 sigma below
+    assert min(places[place] for place in range(3)) > 40  # 64 of 192 expected; 40 is 3.7 sigma below
 
 
 def test_the_picture_that_was_captured_is_never_a_reference() -> None:
