@@ -28,21 +28,21 @@ class Wiener(ClosedInversion):
 
     def solve(self, frames: Tensor, camera: LinearCamera) -> Tensor:
         """See `ClosedInversion.solve`."""
-        import torch
         from scipy.fft import next_fast_len
+
+        from protocols.cropped_deconvolution import part_of_inverse, spectrum_of
 
         check_frames(frames, camera)
         psf = camera.psf.to(frames)
         full = [a + b - 1 for a, b in zip(camera.scene_shape, psf.shape[-2:], strict=True)]
         rows, columns = (4 * next_fast_len(math.ceil(length / 4)) for length in full)
-        spectrum = torch.fft.rfft2(psf, s=(rows, columns))
+        grid = (rows, columns)
+        spectrum = spectrum_of(psf, grid)
         energy = psf.square().sum(dim=(-2, -1), keepdim=True).mean(dim=1, keepdim=True)
-        power = 1.0 if self.prior == "flat" else falling_power((rows, columns), camera.scene_shape).to(frames)
+        power = 1.0 if self.prior == "flat" else falling_power(grid, camera.scene_shape).to(frames)
         gain = spectrum.conj() / (spectrum.abs().square() + self.noise_to_signal * energy / power)
         seen = continued(frames, camera.start, (full[0], full[1]))
-        light = torch.fft.irfft2(gain * torch.fft.rfft2(seen, s=(rows, columns)), s=(rows, columns))
-        height, width = camera.scene_shape
-        return camera.radiance(light[..., :height, :width])
+        return camera.radiance(part_of_inverse(gain * spectrum_of(seen, grid), grid, (0, 0), camera.scene_shape))
 
 
 def falling_power(grid: Pair, scene: Pair) -> Tensor:
