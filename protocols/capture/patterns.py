@@ -31,11 +31,12 @@ class FramePatterns:
         self._design, self._seed = design, seed
 
     @classmethod
-    def of_model(cls, path: Path, setting: StepSetting) -> FramePatterns:
-        """Of the trained camera in `path`."""
+    def of_model(cls, path: Path, setting: StepSetting) -> FramePatterns | None:
+        """Of the trained camera in `path`; None of a design that shows one mask, which is no pattern of a frame."""
         from protocols.model_file import load_camera
 
-        return cls(load_camera(path, setting).design, int(setting.seed or 0))
+        design = load_camera(path, setting).design
+        return cls(design, int(setting.seed or 0)) if design.dynamic else None
 
     def of(self, sample_ids: IntArray) -> FloatArray:
         """(n, H, W) float32, 0..1, of these scenes."""
@@ -50,12 +51,8 @@ class FramePatterns:
 
 
 def check_patterns(step: Capture, setting: StepSetting) -> None:
-    """Raise BadInput unless a dynamic design is captured as it can be, and only such a one has patterns."""
-    dynamic = built_design(setting).dynamic
-    if not dynamic and step.patterns is not None:
-        text = f"'{setting.design}' shows one mask; take this away, or use a dynamic design"
-        raise BadInput(text, at=setting.at("patterns"))
-    if not dynamic:
+    """Raise BadInput unless a dynamic design is captured as it can be."""
+    if not built_design(setting).dynamic:
         return
     if step.patterns is None or step.patterns.step != step.mask.step:
         text = (

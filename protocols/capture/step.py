@@ -30,7 +30,7 @@ from protocols.capture.metadata import About, FrameNotes, set_header, set_instru
 from protocols.capture.order import CLOSED_BLOCK, CapturePlan, OrderName, arrange, plan_capture
 from protocols.capture.patterns import FramePatterns, check_patterns
 from protocols.capture.taking import FrameTaking, OnDrift
-from protocols.fit import check_exposure, check_fit, check_instruments, check_panel
+from protocols.fit import built_design, check_exposure, check_fit, check_instruments, check_panel
 from protocols.keys import first_exposure_id
 from protocols.scenes import load_scenes, scenes_of
 from protocols.splits import IntArray, Split, spread
@@ -67,8 +67,8 @@ class Capture(Step):
     """What to show on the SLM."""
 
     patterns: Annotated[Reference, OutputKind("model")] | None = None
-    """Of a dynamic design: the camera that draws a pattern for every scene. Pilots, backgrounds and sentinels are taken
-    through `mask`, which stands for all and is as open."""
+    """The camera that draws a pattern for every scene, needed of a dynamic design; others draw `mask` every time.
+    Pilots, backgrounds and sentinels are taken through `mask`, which stands for all patterns and is as open."""
 
     train: Count = "all"
     """How many scenes of the training split to capture, spread evenly over it; the labelled captures of `finetune`."""
@@ -198,7 +198,7 @@ class Capture(Step):
             frames=frames,
             disk_bytes=frames * (2 * shape[0] * shape[1] + LINE_BYTES) + scenes * 4 * scene_px[0] * scene_px[1],
             moves=(
-                "shows the mask on the SLM" if self.patterns is None else "shows every scene another mask on the SLM",
+                f"shows {'every scene another' if built_design(setting).dynamic else 'the'} mask on the SLM",
                 f"plays {frames} scenes",
                 f"triggers {frames} exposures and a few pilots",
                 *([f"takes {witness} exposures for the witness first"] if witness else []),

@@ -132,11 +132,15 @@ def test_what_a_dynamic_mask_cannot_have_is_refused_before_anything_moves(settin
         captured(trained, tmp_path, **settings)
 
 
-def test_patterns_of_a_design_with_one_mask_are_refused(trained, tmp_path):
-    chain = trained.copy(tmp_path)
-    chain.overrides = ()
-    with pytest.raises(ConfigError, match="'disc' shows one mask; take this away, or use a dynamic design"):
-        chain.run(capture=OF_MODEL)
+def test_a_design_with_one_mask_is_captured_through_it_by_the_same_settings(tmp_path):
+    """So that one protocol compares both."""
+    chain = Chain(tmp_path, "sim", steps={})
+    chain.run(train={"type": "train", "epochs": 1, "batch": 512, "exposure_s": 0.01})
+    chain.run(capture=OF_MODEL)
+    store = FrameStore.open(chain.results["capture"].outputs["frames"])
+    [shown] = set(store.column("mask_hash").tolist())
+    with Rig(_setting(chain).rig) as rig:
+        assert shown == mask_facts(np.load(chain.results["train"].outputs["mask"]), rig)["mask_hash"]
 
 
 @pytest.mark.parametrize("step", ["capture", "display"])
