@@ -65,8 +65,8 @@ GRIDS: dict[str, tuple[ClosedInversion, ...]] = {
     ),
 }
 INNER = 10
-"""Steps inside deepinv's proximal map of the variation. Of its own size, 0.01, so few hardly move and a hundred take five
-times longer; so the size is set too, to what did best on pictures binned 10x10."""
+"""Steps inside deepinv's proximal map of the variation. Of its own size, 0.01, so few hardly move and a hundred take
+five times longer; so the size is set too, to what did best on pictures binned 10x10."""
 
 DEEPINV_GRIDS: dict[str, list[dict[str, Any]]] = {
     "wiener": [

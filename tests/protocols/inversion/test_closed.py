@@ -17,14 +17,14 @@ from protocols.reconstruction import middle
 from sim.optics.separable import maximum_length_sequence, separable_mask
 from tests.protocols.lensless_pictures import caustic, pictures
 
-SCENE = (32, 36)
+SCENE = (26, 30)
 METHODS = [
     Wiener(noise_to_signal=1e-3),
     Tikhonov(ridge=1e-3),
     SeparableTikhonov(ridge=1e-3),
-    AdmmTv(total_variation=1e-5, coupling=0.1, iterations=150),
-    Fista(strength=1e-5, iterations=200),
-    Fista(strength=1e-4, prior="sparsity", iterations=200),
+    AdmmTv(total_variation=1e-5, coupling=0.1, iterations=100),
+    Fista(strength=1e-5, iterations=120, inner_iterations=2),
+    Fista(strength=1e-4, prior="sparsity", iterations=120),
 ]
 
 
@@ -57,7 +57,7 @@ def test_a_noise_free_scene_of_a_well_conditioned_camera_comes_back(scenes, meth
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.method)
 def test_what_a_valid_frame_shows_of_the_middle_comes_back(scenes, method):
     camera = LinearCamera.of_border(sharp(), SCENE, "valid")
-    found, true = (middle(x, (20, 24)) for x in (method.invert(camera.forward(scenes), camera), scenes))
+    found, true = (middle(x, (16, 20)) for x in (method.invert(camera.forward(scenes), camera), scenes))
     assert mse(found, true) < 0.02 * mse(true.mean(0, keepdim=True).expand_as(true), true)
 
 
@@ -129,7 +129,7 @@ def test_a_separable_camera_is_found_through_rounding_and_another_is_named_by_it
 def test_the_proximal_map_of_variation_is_a_minimum():
     v = torch.from_numpy(np.random.default_rng(0).normal(0.5, 0.4, (1, 9, 8)))
     threshold, top = torch.tensor(0.15, dtype=torch.float64), torch.full((1, 1, 1), 0.9, dtype=torch.float64)
-    found = VariationProx(v, top)(v, threshold, 3000)
+    found = VariationProx(v, top)(v, threshold, 1000)
 
     def cost(x):
         return float((x - v).square().sum() / 2 + threshold * gradient(x).square().sum(0).sqrt().sum())
@@ -147,9 +147,9 @@ def test_the_proximal_map_of_variation_is_a_minimum():
 def test_admm_and_fista_end_at_the_same_picture_where_the_frame_decides(scenes):
     camera = LinearCamera.of_border(caustic((11, 13), seed=1)[None], SCENE, "full")
     frames = camera.forward(scenes[:1])
-    one = AdmmTv(total_variation=1e-4, coupling=0.1, iterations=300).invert(frames, camera)
-    other = Fista(strength=1e-4, iterations=400, inner_iterations=5).invert(frames, camera)
-    assert float((middle(one, (26, 28)) - middle(other, (26, 28))).abs().mean()) < 3e-3
+    one = AdmmTv(total_variation=1e-4, coupling=0.1, iterations=200).invert(frames, camera)
+    other = Fista(strength=1e-4, iterations=200, inner_iterations=5).invert(frames, camera)
+    assert float((middle(one, (20, 24)) - middle(other, (20, 24))).abs().mean()) < 3e-3
 
 
 def test_no_light_and_frames_that_are_no_numbers_are_refused(scenes):

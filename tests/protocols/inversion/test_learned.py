@@ -22,9 +22,9 @@ from protocols.inversion.variational import Tikhonov
 from protocols.inversion.wiener import Wiener
 
 SCENE, PSF = (15, 15), (8, 8)
-BUDGET = FitBudget(steps=60, batch=8, validate_every=20, patience=10)
+BUDGET = FitBudget(steps=40, batch=8, validate_every=20, patience=10)
 LMMSE = Lmmse(shares=(0.0, 0.8), noises=(1e-2, 0.1))
-UNROLLED = Unrolled(steps=3, width=8, rate=6e-3)
+UNROLLED = Unrolled(steps=3, width=6, rate=1e-2)
 METHODS = [
     LMMSE,
     Regression(copies=2),
@@ -99,9 +99,9 @@ def test_a_network_is_better_for_having_learned(method, camera, sets):
 
 def test_training_ends_when_validation_gets_no_better(sets):
     hopeless = Unrolled(steps=1, width=4, rate=1e-9)
-    record = fitted(hopeless, sets, FitBudget(steps=500, batch=4, validate_every=2, patience=2)).record
+    record = fitted(hopeless, sets, FitBudget(steps=500, batch=2, validate_every=1, patience=2)).record
     assert record.ended_by == "converged"
-    assert record.steps < 60
+    assert record.steps < 30
 
 
 def test_an_interrupted_fit_ends_as_an_uninterrupted_one(camera, sets, tmp_path):
