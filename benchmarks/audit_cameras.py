@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from labctl.protocol import RunPlan
 
 PROTOCOL = Path(__file__).parents[1] / "configs" / "protocols" / "audit-faces.yaml"
-TARGET = 0.70
-"""Validation accuracy that the designs are brought to: what a random mask can reach, with three open cells."""
+TARGET = 0.77
+"""Validation accuracy that the designs are brought to: what most can reach; a random mask stays five points below."""
 
 EPOCHS = 40
 
@@ -26,18 +26,18 @@ LEARNED = "{type: learned, start: blob, start_radius_cells: KNOB, rate: 0.01, mo
 
 KNOBS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "pinhole": ("{type: pinhole}", ("auto", "0.1", "0.03", "0.01", "0.003")),
-    "disc": ("{type: disc, open_fraction: KNOB}", ("0.01", "0.02", "0.03", "0.05", "0.08")),
+    "disc": ("{type: disc, open_fraction: KNOB}", ("0.01", "0.02", "0.03", "0.05", "0.08", "0.12", "0.16")),
     "random": ("{type: random, open_fraction: KNOB}", ("0.002", "0.003", "0.004", "0.006")),
-    "blur": ("{type: blur, optics: pinhole, sigma_px: KNOB}", ("1.0", "1.5", "2.0", "3.0")),
-    "learned": (LEARNED, ("3", "5", "7")),
-    "similarity": (f"{LEARNED[:-1]}, losses: {{similarity: 0.3}}}}", ("3", "5")),
-    "total_variation": (f"{LEARNED[:-1]}, losses: {{total_variation: 3.0}}}}", ("3", "5")),
-    "invertibility": (f"{LEARNED[:-1]}, losses: {{invertibility: 1.0}}}}", ("3", "5")),
-    "rip": (f"{LEARNED[:-1]}, losses: {{rip: 3.0}}}}", ("3", "5")),
-    "adversarial": (f"{LEARNED[:-1]}, losses: {{adversarial: {{weight: 1.0}}}}}}", ("3", "5")),
+    "blur": ("{type: blur, optics: pinhole, sigma_px: KNOB}", ("1.0", "1.5", "2.0", "3.0", "4.0", "5.0")),
+    "learned": (LEARNED, ("3", "5", "6", "7")),
+    "similarity": (f"{LEARNED[:-1]}, losses: {{similarity: 0.3}}}}", ("3", "5", "7")),
+    "total_variation": (f"{LEARNED[:-1]}, losses: {{total_variation: 3.0}}}}", ("2", "3", "5")),
+    "invertibility": (f"{LEARNED[:-1]}, losses: {{invertibility: 1.0}}}}", ("3", "5", "7")),
+    "rip": (f"{LEARNED[:-1]}, losses: {{rip: 3.0}}}}", ("3", "5", "7")),
+    "adversarial": (f"{LEARNED[:-1]}, losses: {{adversarial: {{weight: 1.0}}}}}}", ("5",)),
     "dynamic": (
         "{type: dynamic, likeliest: KNOB, start_radius_cells: 3.0, rate: 0.01, move_from: 0.3}",
-        ("0.9", "0.7", "0.5"),
+        ("0.9",),
     ),
 }
 """Design → its settings, and the values of its knob. Of the pinhole it is the exposure in seconds."""

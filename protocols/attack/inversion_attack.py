@@ -42,7 +42,6 @@ SHOWN = 8
 
 EXAMPLES = "examples.npz"
 PAIRS_ONLY = "all training pairs"
-REGIONS: tuple[Where, ...] = ("field", "centre")
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class InversionAttack:
         """The strongest attacks that prove something, by goal and place."""
         found: dict[str, Any] = {"of": f"{self.seen.stage} frames"}
         for goal in ("ssim", "psnr_db", "reidentification"):
-            for where in REGIONS:
+            for where in self.step.judged:
                 values = [a.mean for a in self.folder if (a.goal, a.where) == (goal, where) and a.proven and a.counts]
                 found[f"{goal}_{where}"] = max(values, default=None)
         return found
@@ -201,7 +200,7 @@ class InversionAttack:
             seed=self.seed,
         )
         mean_picture = self.train.scenes.mean(0, keepdim=True).expand_as(self.test.scenes)
-        for where in REGIONS:
+        for where in self.step.judged:
             shape = self._shape(where)
             made, truth, none = (cut(images, shape) for images in (pictures, self.test.scenes, mean_picture))
             for goal, measure in (("ssim", ssim_of), ("psnr_db", psnr_of)):
@@ -241,7 +240,7 @@ class InversionAttack:
         labels = torch.from_numpy(self.target.labels)
         name = name_of(self.step.identifier)
         attacker = f"{method} + {name} of {'sharp pictures' if by_sharp else 'reconstructions'}"
-        for where in REGIONS:
+        for where in self.step.judged:
             if self.folder.has(", ".join(("reidentification", attacker, words, where, self.seen.stage))):
                 continue
             shape = self._shape(where)

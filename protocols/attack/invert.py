@@ -6,18 +6,17 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 
 from labctl.errors import BadInput
 from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Source, Step, StepContext, StepResult, StepSetting
 from protocols.attack.attackers import Attacker, Budget, Linear, SmallResidualAttacker
 from protocols.fit import check_captures, check_fit
-from protocols.inversion.fista import Fista
 from protocols.inversion.lmmse import Lmmse
 from protocols.inversion.method import FitBudget
+from protocols.inversion.methods import Method
 from protocols.inversion.regression import Regression
-from protocols.inversion.separable import SeparableTikhonov
 from protocols.inversion.variational import AdmmTv, Tikhonov
 from protocols.inversion.wiener import Wiener
 from protocols.learning_from_captures import check_corrections
@@ -27,11 +26,6 @@ from protocols.splits import Split
 
 Knowledge = Literal["known", "estimated", "wrong", "told"]
 """What is believed of the camera: see `AttackInvert.psf`."""
-
-Method = Annotated[
-    Wiener | Tikhonov | SeparableTikhonov | AdmmTv | Fista | Lmmse | Regression, Field(discriminator="method")
-]
-"""Any method of inversion."""
 
 
 def _each_once(methods: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -100,6 +94,9 @@ class AttackInvert(Step):
     """On whose reconstructions an identifier is trained: under each belief the method with the smallest validation
     error, or all. `clean`: on none; only the one that learned from sharp pictures is asked."""
 
+    judged: Annotated[tuple[Literal["field", "centre"], ...], MinLen(1)] = ("field", "centre")
+    """Where pictures are judged: over the whole scene, and in its middle, as large as a frame."""
+
     must_reach: Annotated[float, Gt(0), Lt(1)] = 0.5
     """As of `attack_recognise`, for the identifier on sharp pictures."""
 
@@ -109,8 +106,9 @@ class AttackInvert(Step):
     def check(self, setting: StepSetting) -> None:
         """Mask, scene and rig must fit, and there must be known pictures."""
         check_fit(setting)
-        if len(set(self.psf)) < len(self.psf):
-            raise BadInput(f"{', '.join(self.psf)} names something twice; name each once", at=setting.at("psf"))
+        for key, named in (("psf", self.psf), ("judged", self.judged)):
+            if len(set(named)) < len(named):
+                raise BadInput(f"{', '.join(named)} names something twice; name each once", at=setting.at(key))
         if self.frames is not None:
             check_captures(self.frames, "train", self.pairs, setting)
             check_captures(self.frames, "test", 1, setting)

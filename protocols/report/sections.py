@@ -10,6 +10,7 @@ import numpy as np
 
 from labctl.rig_file import NATURE_WORDS
 from protocols.report import tables
+from protocols.report.audit import audit_section
 from protocols.report.budget import budget_section
 from protocols.report.calibration import calibration_section
 from protocols.report.comparison import accuracy_section
@@ -193,6 +194,7 @@ Part = tuple[str, str, Callable[[Evidence, Pairs], list[Block]]]
 PARTS: tuple[Part, ...] = (
     ("accuracy", "Accuracy", accuracy_section),
     ("paper", "Beside the paper", paper_section),
+    ("privacy", "What attackers get", audit_section),
     ("people", "What people see", people_section),
     ("camera", "The camera", camera_section),
     ("scenes", "What it sees", scenes_section),
