@@ -104,6 +104,18 @@ def test_training_ends_when_validation_gets_no_better(sets):
     assert record.steps < 30
 
 
+def test_the_network_of_the_best_look_is_kept(camera, sets):
+    frames, _ = through(camera, 0.01)(soft(10, 2), torch.Generator().manual_seed(2))
+    validation = Pairs(soft(10, 2), frames, camera)
+    wild = Unrolled(steps=1, width=4, rate=0.3)
+    found = fitted(wild, (sets[0], validation), FitBudget(steps=4, batch=4, validate_every=1, patience=50))
+    assert found.record.best_step < 4
+    assert found.record.validation_mse < found.record.curve[-1][1]
+    assert mse(found.invert(frames, camera), validation.pictures) == pytest.approx(
+        found.record.validation_mse, rel=1e-5
+    )
+
+
 def test_an_interrupted_fit_ends_as_an_uninterrupted_one(camera, sets, tmp_path):
     method, budget = Unrolled(steps=1, width=4, rate=1e-3), FitBudget(steps=30, batch=4, validate_every=10)
     frames = judged(camera)[1]
@@ -146,6 +158,10 @@ def test_the_best_linear_estimate_is_that_of_the_dense_matrices(camera):
     torch.testing.assert_close(found.flatten(1).double(), dense, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(covariance, covariance.T, atol=1e-6, rtol=1e-4)
     assert float(torch.linalg.eigvalsh(covariance).min()) > -1e-6
+    by_distance = prior.spread(units, 0.0).flatten(1)
+    assert float(by_distance.diagonal().std()) < 1e-4 * float(by_distance.diagonal().mean())
+    of_the_sample = torch.cov(soft(20, 1).flatten(1).T)
+    torch.testing.assert_close(prior.spread(units, 1.0).flatten(1), of_the_sample, atol=1e-6, rtol=1e-3)
 
 
 def test_the_strongest_deviations_are_kept_whatever_the_number_of_pictures():
