@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -59,10 +61,12 @@ def belief_of(
     setting: StepSetting,
     pairs: tuple[Tensor, Tensor],
     masks: Tensor | None,
+    psf_file: Path | None = None,
 ) -> Belief:
     """What is believed. pairs: known scenes (n, 1, H, W) as shown and their frames as light, for `estimated`.
 
-    masks: (N, H, W) of every frame, for `told`. Raises BadInput for `told` of a mask that stands still.
+    masks: (N, H, W) of every frame, for `told`. psf_file: a measured PSF, for `known`.
+    Raises BadInput for `told` of a mask that stands still.
     """
     design = seen.camera.design
     if knowledge == "estimated":
@@ -72,11 +76,52 @@ def belief_of(
         if masks is None:
             raise BadInput("only a mask that changes can be told frame by frame; take `told` away, or use `known`")
         return Belief(camera_behind(masks, seen), "told the pattern of every frame")
+    if knowledge == "known" and psf_file is not None:
+        return Belief(measured_camera(psf_file, seen), "measured PSF")
     if knowledge == "known":
         what = "mean of all patterns known" if design.dynamic else "PSF known"
         return Belief(camera_behind(_standing_for(design), seen), what)
     mask, what = wrong_mask(setting, seen)
     return Belief(camera_behind(mask, seen), what)
+
+
+def measured_camera(path: Path, seen: AttackedFrames) -> LinearCamera:
+    """The camera with the PSF in a file, (h, w) as the twin has it, with the light of the twin."""
+    window, believed = window_of(seen, room_px=0), seen.simulation.psf(seen.camera.mask)
+    psf = read_psf(path, window.shape)
+    scaled = (psf * (believed.sum() / psf.sum()))[None]
+    return LinearCamera(scaled, window.start, window.frame_shape, window.scene_shape)
+
+
+def read_psf(path: Path, shape: tuple[int, int]) -> Tensor:
+    """(h, w) a measured PSF. Raises BadInput for a file that is none, one without light, and one of another grid."""
+    full = path.expanduser()
+    try:
+        values = np.load(full, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise BadInput(f"'{full}' cannot be read as .npy: {error}; write it with numpy.save") from error
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu" or values.shape != tuple(shape):
+        there = "x".join(map(str, getattr(values, "shape", ()))) or "no array"
+        raise BadInput(
+            f"'{full}' is a PSF of another grid: {there}, and {shape[0]}x{shape[1]} sensor pixels are needed, the "
+            "shadow of this mask; cut it to that, or measure it again on this grid"
+        )
+    psf = torch.from_numpy(values.astype(np.float32))
+    if not bool(torch.isfinite(psf).all()) or float(psf.sum()) <= 0:
+        raise BadInput(
+            f"'{full}' holds no light, or values that are not finite; subtract the dark frame and look again"
+        )
+    return psf
+
+
+def check_psf_file(path: Path, setting: StepSetting) -> None:
+    """Raise BadInput where `read_psf` would, before anything runs."""
+    from protocols.model_file import new_design
+    from protocols.simulation import ExposureRule, Simulation
+
+    design = new_design(setting)
+    psf = Simulation(setting.rig, ExposureRule(1.0), design=design).psf(design.mask().detach())
+    read_psf(path, (int(psf.shape[-2]), int(psf.shape[-1])))
 
 
 def camera_behind(mask: Tensor, seen: AttackedFrames) -> LinearCamera:
@@ -97,7 +142,7 @@ def camera_behind(mask: Tensor, seen: AttackedFrames) -> LinearCamera:
 
 @dataclass(frozen=True)
 class Window:
-    """Where a frame lies in the convolution with a PSF of `shape` that has ROOM_PX round the shadow of the mask."""
+    """Where a frame lies in the convolution with a PSF of `shape`, the shadow of the mask with some room round it."""
 
     shape: tuple[int, int]
     start: tuple[int, int]
@@ -105,8 +150,11 @@ class Window:
     scene_shape: tuple[int, int]
 
 
-def window_of(seen: AttackedFrames) -> Window:
-    """The window of the frames that are attacked. Raises BadInput where frames are no window of a convolution."""
+def window_of(seen: AttackedFrames, room_px: int = ROOM_PX) -> Window:
+    """The window of the frames that are attacked, with room round the shadow.
+
+    Raises BadInput where frames are no window of a convolution.
+    """
     twin, scene_px = seen.simulation.twin, seen.camera.scene_shape
     psf = seen.simulation.psf(seen.camera.mask)
     shape = (int(psf.shape[-2]), int(psf.shape[-1]))
@@ -117,8 +165,8 @@ def window_of(seen: AttackedFrames) -> Window:
             "its frames are no convolution; leave this design out of `attack_invert`, or use `regression` alone"
         )
     return Window(
-        (shape[0] + 2 * ROOM_PX, shape[1] + 2 * ROOM_PX),
-        (start[0] + ROOM_PX, start[1] + ROOM_PX),
+        (shape[0] + 2 * room_px, shape[1] + 2 * room_px),
+        (start[0] + room_px, start[1] + room_px),
         seen.shape,
         scene_px,
     )

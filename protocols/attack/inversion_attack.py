@@ -137,7 +137,7 @@ class InversionAttack:
         setting, pairs = self.context.setting, self._known_pairs()
         try:
             if knowledge != "told":
-                belief = belief_of(knowledge, self.seen, setting, pairs, None)
+                belief = belief_of(knowledge, self.seen, setting, pairs, None, self.step.psf_file)
                 return dict.fromkeys(Split, belief.camera), belief.words
             by_split = {
                 split: belief_of(knowledge, self.seen, setting, pairs, self._part(split).masks) for split in Split

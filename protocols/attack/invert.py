@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import AfterValidator
 
-from labctl.errors import BadInput
+from labctl.errors import BadInput, concerning
 from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Source, Step, StepContext, StepResult, StepSetting
 from protocols.attack.attackers import Attacker, Budget, Linear, SmallResidualAttacker
@@ -68,6 +70,10 @@ class AttackInvert(Step):
     pictures and their frames. `wrong`: another mask of the family, or a misplaced one. `told`: of a mask that changes,
     the pattern of every frame; it is shown, and no verdict rests on it."""
 
+    psf_file: Path | None = None
+    """A measured PSF, as .npy (rows, columns) on the sensor grid, in place of that of the twin for `known`: what a
+    point of the scene gave. Its sum is set to that of the twin."""
+
     pairs: Annotated[int, Ge(2), Le(100_000)] = 8
     """Known pictures for `estimated`, from the training split."""
 
@@ -109,6 +115,11 @@ class AttackInvert(Step):
         for key, named in (("psf", self.psf), ("judged", self.judged)):
             if len(set(named)) < len(named):
                 raise BadInput(f"{', '.join(named)} names something twice; name each once", at=setting.at(key))
+        if self.psf_file is not None:
+            from protocols.attack.beliefs import check_psf_file
+
+            with concerning(*setting.at("psf_file")):
+                check_psf_file(self.psf_file, setting)
         if self.frames is not None:
             check_captures(self.frames, "train", self.pairs, setting)
             check_captures(self.frames, "test", 1, setting)
@@ -118,6 +129,15 @@ class AttackInvert(Step):
         elif self.calibration is not None:
             raise BadInput("corrects captured frames, and there are none; take it away", at=setting.at("calibration"))
         check_corrections(self.calibration, self.corrections, setting)
+
+    def fingerprint(self) -> str:
+        """See `Step.fingerprint`: what the measured PSF holds."""
+        if self.psf_file is None:
+            return ""
+        try:
+            return hashlib.sha256(self.psf_file.expanduser().read_bytes()).hexdigest()
+        except OSError as error:
+            raise BadInput(f"'{self.psf_file}' cannot be read: {error.strerror}; give an .npy file") from error
 
     def estimate(self, setting: StepSetting) -> Estimate:
         """Compute only. Looks at the data: there must be as many known pictures as pairs, and a validation split."""

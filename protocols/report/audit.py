@@ -279,8 +279,8 @@ def _table(rows: Sequence[Row]) -> Table:
         lines,
         "All attacks. Gets: share of test items named right, mean SSIM or mean PSNR, with 95 % intervals. Without "
         "camera: always naming the most frequent class, or showing the mean training picture. Control: what the same "
-        "attacker with the same budget reaches on undegraded pictures, and what it has to reach there to prove anything (of "
-        "methods of inversion the SSIM). The same stands in `attacks.csv` and `audit.json` of the audit step.",
+        "attacker with the same budget reaches on undegraded pictures, and what it has to reach there to prove "
+        "anything (of methods of inversion the SSIM). The same stands in `attacks.csv` and `audit.json`.",
         words=True,
     )
 
