@@ -49,18 +49,18 @@ Array = npt.NDArray[Any]
 PSF_FORM = FreeForm(field_order=0, curved=False)
 GRIDS: dict[str, tuple[ClosedInversion, ...]] = {
     "wiener": tuple(
-        Wiener(noise_to_signal=ratio, prior=prior) for ratio in (0.1, 0.3, 1.0, 3.0) for prior in ("flat", "falling")
+        Wiener(noise_to_signal=ratio, prior=prior) for ratio in (0.3, 1.0, 3.0, 10.0) for prior in ("flat", "falling")
     ),
-    "tikhonov": tuple(Tikhonov(ridge=ridge, iterations=30) for ridge in (0.1, 0.3, 1.0, 3.0)),
+    "tikhonov": tuple(Tikhonov(ridge=ridge, iterations=30) for ridge in (0.3, 1.0, 3.0, 10.0)),
     "admm_tv": tuple(
         AdmmTv(total_variation=share, iterations=count, coupling=coupling)
-        for share in (3e-4, 1e-3, 3e-3)
+        for share in (1e-4, 3e-4, 1e-3)
         for count in (20, 50)
         for coupling in (1.0, 10.0)
     ),
     "fista": tuple(
         Fista(strength=share, iterations=count, inner_iterations=2)
-        for share in (3e-4, 1e-3, 3e-3)
+        for share in (1e-4, 3e-4, 1e-3)
         for count in (20, 50, 100)
     ),
 }
@@ -71,11 +71,11 @@ five times longer; so the size is set too, to what did best on pictures binned 1
 DEEPINV_GRIDS: dict[str, list[dict[str, Any]]] = {
     "wiener": [
         {"strength": strength, "prior": prior, "padded": padded}
-        for strength in (1e-3, 1e-2, 0.1)
+        for strength in (1e-3, 1e-2, 0.1, 1.0)
         for prior in ("flat", "laplacian")
         for padded in (False, True)
     ],
-    "tikhonov": [{"strength": strength, "least_squares_steps": 30} for strength in (1e-3, 3e-3, 1e-2, 3e-2)],
+    "tikhonov": [{"strength": strength, "least_squares_steps": 30} for strength in (1e-4, 3e-4, 1e-3, 3e-3)],
     "admm_tv": [
         {
             "strength": strength,
@@ -85,14 +85,14 @@ DEEPINV_GRIDS: dict[str, list[dict[str, Any]]] = {
             "inner": INNER,
             "tau": 1.0,
         }
-        for strength in (1e-4, 1e-3)
+        for strength in (3e-5, 1e-4, 3e-4)
         for count in (10, 20)
         for step in (10.0, 100.0)
     ],
     "fista": [
         {"strength": strength, "iterations": count, "least_squares_steps": 0, "inner": INNER, "tau": 10.0}
-        for strength in (1e-4, 1e-3)
-        for count in (20, 50, 100)
+        for strength in (3e-5, 1e-4, 3e-4)
+        for count in (50, 100)
     ],
 }
 
