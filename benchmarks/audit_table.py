@@ -88,15 +88,18 @@ def attacked_cell(variant: Variant, stage: str, data: str, rig: int, out: Path) 
 
     began = time.process_time()
     folder = out / "work" / f"{variant.name}-{stage}"
-    shutil.rmtree(folder, ignore_errors=True)
+    if stage == "captured":  # attacks that are there are kept, captures are taken anew
+        shutil.rmtree(folder, ignore_errors=True)
     # Controls are the same for all designs of a seed: kept beside the cells.
     controls = out / "work" / f"controls-{variant.seed}"
     controls.mkdir(exist_ok=True)
-    (folder / "artifacts").mkdir(parents=True)
-    (folder / "artifacts" / "attack-controls").symlink_to(controls, target_is_directory=True)
+    (folder / "artifacts").mkdir(parents=True, exist_ok=True)
+    shared = folder / "artifacts" / "attack-controls"
+    if not shared.is_symlink():
+        shared.symlink_to(controls, target_is_directory=True)
     captured = stage == "captured"
     overrides = [f"data={data}", *variant.overrides, *attack_steps(model_of(variant, out), captured)]
-    names = ("calibrate", "train", "capture", "judged", "named", "expression", "known", "learned", "believed")
+    names = ("calibrate", "train", "capture", "judged", "named", "expression", "known", "learned", "believed", "told")
     plan = plan_of(overrides, only=names, rig=("as-built", f"world.seed={rig}") if captured else ("sim",))
     given = {}
     if captured:
@@ -137,8 +140,10 @@ def attack_steps(model: Path, captured: bool) -> list[str]:
         f"reidentify: clean, {IDENTIFIER}}}",
         f"steps.learned={{type: attack_invert, {seen}, psf: [known], methods: [{{method: lmmse}}], judged: [centre], "
         f"{IDENTIFIER}}}",
-        f"steps.believed={{type: attack_invert, {seen}, psf: [estimated, wrong, told], methods: [{{method: lmmse}}, "
+        f"steps.believed={{type: attack_invert, {seen}, psf: [estimated, wrong], methods: [{{method: lmmse}}, "
         f"{{method: regression}}], reidentify: clean, {IDENTIFIER}}}",
+        f"steps.told={{type: attack_invert, {seen}, psf: [told], methods: [{{method: tikhonov}}], reidentify: clean, "
+        f"{IDENTIFIER}}}",
         "steps.simulated=null",
         "steps.identity=null",
         "steps.inverted=null",
@@ -166,7 +171,7 @@ def _cell_of(done: Any, variant: Variant, stage: str, folder: Path) -> dict[str,
 
     results = {key.split("/")[0]: result for key, result in done.results.items()}
     judged, attacks = results["judged"], []
-    for name in ("named", "expression", "known", "learned", "believed"):
+    for name in ("named", "expression", "known", "learned", "believed", "told"):
         for attack in AttackFolder(results[name].outputs["attack"].parent):
             items = [round(float(value), 4) for value in attack.items]
             control = round(attack.reached, 4)

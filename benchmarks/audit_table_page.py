@@ -78,11 +78,13 @@ def _strongest(cells: Sequence[Mapping[str, Any]]) -> list[str]:
             "–" if row is None else f"{value_words(row.interval, row.first.goal)} ({row.first.attacker})"
             for row in best
         ]
-        open_share, blur = (float(np.mean([cell[name] for cell in own])) for name in ("aperture_ratio", "blurriness"))
+        open_share = float(np.mean([cell["aperture_ratio"] for cell in own]))
+        blurs = [cell["blurriness"] for cell in own if cell["blurriness"] is not None]
+        blur = f"{np.mean(blurs):.2f}" if blurs else "–"
         accuracy = value_words(_accuracy(own), "identity")
         seeds = ", ".join(str(cell["seed"]) for cell in own)
         lines.append(
-            f"| {design} | {own[0]['knob']} | {seeds} | {open_share:.3f} | {blur:.2f} | {accuracy} | "
+            f"| {design} | {own[0]['knob']} | {seeds} | {open_share:.3f} | {blur} | {accuracy} | "
             + " | ".join(told)
             + " |"
         )

@@ -36,11 +36,19 @@ class AttackedFrames:
     row_of: IntArray
     splits: IntArray
     stage: Literal["simulated", "captured"]
+    sensor_shape: tuple[int, int]
+    """(rows, columns) of a frame as the sensor gives it."""
 
     @property
     def shape(self) -> tuple[int, int]:
         """(rows, columns) of a frame as it is read."""
         return self.view.shape
+
+    @property
+    def centre(self) -> tuple[int, int]:
+        """(rows, columns) of the middle of the scene that is as large as the sensor: what a small hole sees."""
+        scene = self.camera.scene_shape
+        return min(self.sensor_shape[0], scene[0]), min(self.sensor_shape[1], scene[1])
 
     def rows(self, target: Target, split: Split) -> IntArray:
         """Rows of the data, of one split, of which there are frames and labels, in the order of the frames."""
@@ -73,6 +81,8 @@ def attacked_frames(
     change = camera.simulator_change(setting) if frames is None else None
     if change:
         context.log(f"careful: {change}; what is attacked is not the trained camera: train again")
+    scene_px, cells = setting.protocol.grids()
+    sensor = setting.rig.twin.frame_shape(cells, scene_px)
     if frames is None:
         view: View = SimulatedView(
             simulation,
@@ -82,7 +92,9 @@ def attacked_frames(
             budget.augmentation,
             seed=int(setting.seed or 0),
         )
-        return AttackedFrames(camera, simulation, view, np.arange(len(data)), data.split.astype(np.int64), "simulated")
+        return AttackedFrames(
+            camera, simulation, view, np.arange(len(data)), data.split.astype(np.int64), "simulated", sensor
+        )
     from protocols.captured import labelled_frames
 
     measurement = measurement_for(context, context.input(frames), calibration, corrections, camera)
@@ -95,4 +107,4 @@ def attacked_frames(
         read = camera.design.readout(torch.from_numpy(captured.frames))
     view = FixedView(read, shift_px=min(budget.augmentation.shift_px, 1))
     row_of = np.array([rows[int(sample)] for sample in captured.sample_ids], dtype=np.int64)
-    return AttackedFrames(camera, simulation, view, row_of, captured.splits.astype(np.int64), "captured")
+    return AttackedFrames(camera, simulation, view, row_of, captured.splits.astype(np.int64), "captured", sensor)

@@ -294,7 +294,7 @@ class InversionAttack:
         height, width = (int(side) for side in self.data.images.shape[-2:])
         if where == "field":
             return height, width
-        return min(self.seen.shape[0], height), min(self.seen.shape[1], width)
+        return self.seen.centre
 
     def _task(self, where: Where) -> SharpTask:
         rows = (self.train.rows, self.val.rows, self.test.rows)

@@ -168,7 +168,7 @@ class AttackRecognise(Step):
         seed = int(context.setting.seed or 0)
         train, val, test = (seen.rows(target, split) for split in Split)
         train = effort.chosen(train, target, seed)
-        field, centre = self._controls(context, data, target, effort, (train, val, test), seen.shape, place)
+        field, centre = self._controls(context, data, target, effort, (train, val, test), seen.centre, place)
         pulse = pulse_of(context, effort.name, place)
         parts: list[Labelled] = [seen.labelled(rows, target) for rows in (train, val, test)]
         recogniser, done = train_recogniser(
@@ -205,7 +205,7 @@ class AttackRecognise(Step):
         target: Target,
         effort: _Effort,
         rows: tuple[np.ndarray, np.ndarray, np.ndarray],
-        frame_shape: tuple[int, int],
+        smaller: tuple[int, int],
         place: tuple[int, int],
     ) -> tuple[Control, Control]:
         """On the whole scene, and on its centre."""
@@ -213,7 +213,6 @@ class AttackRecognise(Step):
         from protocols.attack.pulse import pulse_of
 
         scene_px = (int(data.images.shape[-2]), int(data.images.shape[-1]))
-        smaller = (min(frame_shape[0], scene_px[0]), min(frame_shape[1], scene_px[1]))
         fingerprint = context.setting.protocol.data.fingerprint()
         folder = context.run_folder / "artifacts" / CONTROLS
         pulse = pulse_of(context, f"{effort.name}, control", place)

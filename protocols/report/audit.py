@@ -59,7 +59,7 @@ def _verdict(evidence: Evidence, rows: Sequence[Row]) -> list[Block]:
     demand = next((step.demand for step in evidence.protocol.steps.values() if step.type == "audit"), {})  # type: ignore[attr-defined]
     broken = broken_demands(demand, rows, evidence.designs)
     if broken:
-        blocks.append(Text(f"The audit is not passed. {'; '.join(broken)}.", "missing"))
+        blocks.append(Text(f"The audit is not passed. {'; '.join(broken)}.", "careful"))
     elif demand:
         asked = ", ".join(f"{words_of(goal)} at most {bound.at_most:g}" for goal, bound in demand.items())
         blocks.append(Text(f"The audit is passed: of no design did an attacker get more than {asked}."))

@@ -84,9 +84,10 @@ def tradeoff_figure(panels: Sequence[Panel], utility: str) -> Figure:
                 )  # fmt: skip
         axes.set_title(panel.title, loc="left")
         axes.set(xlabel=utility, ylabel=panel.label)
+        axes.set_ylim(0, 1.04 if panel.label == "SSIM" else 104)  # the same in all: a small gap shall look small
         axes.grid(zorder=0)
         axes.set_axisbelow(True)
-        axes.margins(0.08)
+        axes.margins(x=0.08)
     figure.legend(handles.values(), handles, loc="outside upper left", ncols=min(len(handles), 6), columnspacing=1.2)
     return figure
 
