@@ -35,7 +35,7 @@ LEVEL_E = 10_000.0
 
 LONGEST_S = 0.01
 FACES = SETS["lfw"]
-RADII = (2, 3, 4, 6, 9)
+RADII = (1, 2, 3, 4, 6, 9)
 START_RADII = (3, 6)
 
 LEARNED = "{{type: learned, start: blob, start_radius_cells: {radius}, rate: 0.01, move_from: 0.3}}"

@@ -235,8 +235,8 @@ class JointTraining:
         losses = self.step.losses_of(setting)
         if not losses or not self.learns_mask:
             return None
-        cells, source = setting.protocol.grids()[1], setting.protocol.data
-        return MaskTerms(losses, self.simulation.twin, cells, self.frame_shape, source, rows, self.device)
+        grids, source = setting.protocol.grids(), setting.protocol.data
+        return MaskTerms(losses, self.simulation.twin, *grids, self.frame_shape, source, rows, self.device)
 
     def _mask_now(self) -> Tensor:
         return self.design.mask().detach()

@@ -161,6 +161,7 @@ class MaskTerms:
         self,
         losses: MaskLosses,
         twin: Twin,
+        scene_shape: tuple[int, int],
         mask_shape: tuple[int, int],
         frame_shape: tuple[int, int],
         source: ImageSource,
@@ -179,7 +180,8 @@ class MaskTerms:
         self.opponent: Opponent | None = None
         if losses.adversarial is not None:
             targets = _targets(losses.adversarial, source, rows, device)
-            self.opponent = Opponent(losses.adversarial, frame_shape, frame_shape, targets, device)
+            picture_shape = twin.frame_shape(mask_shape, scene_shape)  # a design may read out fewer pixels
+            self.opponent = Opponent(losses.adversarial, frame_shape, picture_shape, targets, device)
         self._sums: dict[str, float] = {}
         self._seen = 0
         self._last: dict[str, float] = {}

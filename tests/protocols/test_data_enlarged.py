@@ -91,9 +91,7 @@ def test_a_file_with_two_splits_is_read_by_the_one_that_is_named(tmp_path):
 
 def test_what_must_be_kept_apart_is_refused_on_both_sides_of_a_split(tmp_path):
     session = np.repeat(np.arange(5), 3)
-    with pytest.raises(
-        BadInput, match=r"of 'session' stand on several sides of the split, .*'1' in train and val"
-    ):
+    with pytest.raises(BadInput, match=r"of 'session' stand on several sides of the split, .*'1' in train and val"):
         Npz(path=write_npz(tmp_path / "a.npz", session=session), apart=("session",)).check()
     split = np.tile([0, 0, 0, 1, 2], 3)
     Npz(path=write_npz(tmp_path / "b.npz", session=split), apart=("session",)).check()

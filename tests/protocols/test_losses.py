@@ -124,7 +124,7 @@ def test_rip_is_the_energy_that_comes_through_and_falls_with_light():
 def test_through_the_pinhole_a_scene_is_sharp_and_opening_the_mask_lowers_the_term(term):
     scenes, made = blobs(4), twin()
     terms = MaskTerms(
-        MaskLosses(**{term: 1.0}), made, (16, 16), (16, 16), None, np.arange(4), torch.device("cpu")  # type: ignore[arg-type]
+        MaskLosses(**{term: 1.0}), made, (31, 31), (16, 16), (16, 16), None, np.arange(4), torch.device("cpu")  # type: ignore[arg-type]
     )  # fmt: skip
     pinhole = torch.zeros(16, 16)
     pinhole[8, 8] = 1.0
@@ -221,6 +221,15 @@ def test_a_stopped_training_with_an_opponent_ends_where_an_uninterrupted_one_end
     assert run(planned, "parts").metrics == whole.metrics
     a, b = (torch.load(tmp_path / name / "model.pt", weights_only=True) for name in ("whole", "parts"))
     assert torch.equal(a["mask"], b["mask"])
+
+
+def test_a_mask_that_is_another_one_for_every_frame_sees_the_terms_too(plan, run):
+    dynamic = "designs.learned={type: dynamic}"
+    heard: list[dict[str, Any]] = []
+    run(learned(plan(dynamic, f"steps.train.losses={ALL}")), "dynamic", heard=heard)
+    [values] = [message["values"] for message in heard if message["op"] == "metric"]
+    assert -2 < values["term_total_variation"] < -0.05  # of the patterns, not of their mean
+    assert -1 < values["term_similarity"] < 0
 
 
 def test_losses_of_a_design_go_before_those_of_the_step_and_change_its_hash_alone(plan):
