@@ -101,7 +101,9 @@ def main() -> None:
     parser.add_argument("--rigs", nargs="+", type=int, default=list(range(1, 11)), help="seeds of as-built worlds")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of the trainings")
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--no-twin-mask", action="store_true", help="leave out rung 4', mask and classifier in the twin")
+    parser.add_argument(
+        "--no-twin-mask", action="store_true", help="leave out rung 4', mask and classifier in the twin"
+    )
     parser.add_argument("--table", action="store_true", help="only write table and picture of the cells there are")
     options = parser.parse_args()
     out: Path = options.out.absolute()
