@@ -98,7 +98,7 @@ def attacked_cell(variant: Variant, stage: str, data: str, rig: int, out: Path) 
     if not shared.is_symlink():
         shared.symlink_to(controls, target_is_directory=True)
     captured = stage == "captured"
-    overrides = [f"data={data}", *variant.overrides, *attack_steps(model_of(variant, out), captured)]
+    overrides = [f"data={data}", *variant.overrides, *attack_steps(variant, out, captured)]
     names = ("calibrate", "train", "capture", "judged", "named", "expression", "known", "learned", "believed", "told")
     plan = plan_of(overrides, only=names, rig=("as-built", f"world.seed={rig}") if captured else ("sim",))
     given = {}
@@ -116,10 +116,11 @@ def attacked_cell(variant: Variant, stage: str, data: str, rig: int, out: Path) 
     return cell
 
 
-def attack_steps(model: Path, captured: bool) -> list[str]:
+def attack_steps(variant: Variant, out: Path, captured: bool) -> list[str]:
     """Overrides that take a trained camera, capture with it if so, and attack it."""
     of_frames, corrected = "", ""
-    steps = [f"steps.train={{type: trained, path: {model}}}"]
+    steps = [f"steps.train={{type: trained, path: {model_of(variant, out)}}}"]
+    patterns = ', patterns: "${steps.train.model}"' if variant.design == "dynamic" else ""
     if captured:
         of_frames = ', frames: "${steps.capture.frames}"'
         corrected = ', calibration: "${steps.calibrate.calibration}", corrections: [dark, flat, gain]'
@@ -127,7 +128,7 @@ def attack_steps(model: Path, captured: bool) -> list[str]:
             "steps.calibrate={type: calibrate, kinds: [dark, photon_transfer, flat], instruments: {lamp: {power: 1.0}},"
             " dark: {darken: {lamp: {power: 0.0}}}}",
             'steps.capture={type: capture, mask: "${steps.train.mask}", closed_mask: subtract, witness: none,'
-            " instruments: {lamp: {power: 1.0}}}",
+            f" instruments: {{lamp: {{power: 1.0}}}}{patterns}}}",
         ]
     seen = f'model: "${{steps.train.model}}"{of_frames}{corrected}'
     kind = "captured" if captured else "simulated"

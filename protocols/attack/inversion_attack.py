@@ -15,7 +15,7 @@ from protocols.attack.attackers import name_of
 from protocols.attack.beliefs import belief_of, light_of, noise_of
 from protocols.attack.control import CONTROLS, SharpTask, control_of, needed_of, sharp_recogniser
 from protocols.attack.frames import AttackedFrames, attacked_frames
-from protocols.attack.inverting import Fitted, fitted, inverted, undegraded
+from protocols.attack.inverting import Fitted, fitted, inverted_by, undegraded
 from protocols.attack.likeness import psnr_of, ssim_of
 from protocols.attack.pulse import pulse_of
 from protocols.attack.recognisers import Labelled, Recogniser, named_right, train_recogniser
@@ -123,7 +123,7 @@ class InversionAttack:
             self._examples[f"{method.method}, {words}"] = self._shown(ready[method.method][1])
         if not ready:
             return
-        best = min(ready, key=lambda name: ready[name][0].val_mse)
+        best = max(ready, key=lambda name: ready[name][0].val_ssim)
         for name, (solved, pictures) in ready.items():
             self._judge_names(name, words, knowledge, pictures, solved, place, by_sharp=True)
             wanted = self.step.reidentify == "all" or (self.step.reidentify == "best" and name == best)
@@ -164,16 +164,15 @@ class InversionAttack:
             self._examples_of(knowledge, cameras),
             judged,
             self.step.fit_budget,
+            regions=[self._shape(where) for where in self.step.judged],
             seed=self.seed,
             checkpoint=self.context.folder / f"fit-{method.method}-{knowledge}.pt",
         )
         return solved, self._inverted(solved, self.test, cameras, Split.TEST)
 
     def _inverted(self, solved: Fitted, part: Part, cameras: dict[Split, LinearCamera] | None, split: Split) -> Tensor:
-        if cameras is not None:
-            return inverted(solved.inverter, part.light, cameras[split])
-        found: Tensor = solved.inverter.invert(part.light, None)  # type: ignore[arg-type]
-        return found
+        camera = None if cameras is None else cameras[split]
+        return inverted_by(solved.inverter, Pairs(part.scenes, part.light, camera))
 
     def _examples_of(self, knowledge: Knowledge | None, cameras: dict[Split, LinearCamera] | None) -> Examples:
         """What a method may learn from. Who only believes in a camera learns from what that camera would give."""
@@ -220,7 +219,7 @@ class InversionAttack:
                         converged=solved.converged,
                         counts=knowledge not in ("told", "wrong"),
                         note=_note(knowledge),
-                        facts={"val_mse": solved.val_mse, "chosen": solved.words},
+                        facts={"val_ssim": solved.val_ssim, "chosen": solved.words},
                     )
                 )
 

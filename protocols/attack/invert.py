@@ -84,8 +84,8 @@ class AttackInvert(Step):
         Lmmse(),
         Regression(),
     )
-    """The strength of each prior is chosen on the validation split, from a hundredth to a hundred times what stands
-    here. `regression` needs no PSF, but the frames of all training pictures."""
+    """The strength of each prior is chosen on the validation split, from a hundredth to a thousand times what
+    stands here, by SSIM. `regression` needs no PSF, but the frames of all training pictures."""
 
     fit_budget: FitBudget = FitBudget()
     """Of methods that learn in steps."""
@@ -97,8 +97,8 @@ class AttackInvert(Step):
     """Of the identifier."""
 
     reidentify: Literal["best", "all", "clean"] = "best"
-    """On whose reconstructions an identifier is trained: under each belief the method with the smallest validation
-    error, or all. `clean`: on none; only the one that learned from sharp pictures is asked."""
+    """On whose reconstructions an identifier is trained: under each belief the method with the best validation SSIM,
+    or all. `clean`: on none; only the one that learned from sharp pictures is asked."""
 
     judged: Annotated[tuple[Literal["field", "centre"], ...], MinLen(1)] = ("field", "centre")
     """Where pictures are judged: over the whole scene, and in its middle, as large as a frame."""

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from labctl.durable import write_whole
 from protocols.attack.likeness import ssim_of
+from protocols.attack.views import cut
 from protocols.inversion.examples import Examples, Exposed, Pairs, through
 from protocols.inversion.method import ClosedInversion, FitBudget, Inverter, LearnedInversion
 from protocols.inversion.problem import LinearCamera
@@ -32,7 +33,7 @@ STRENGTHS = {
 }
 """The setting of each method without examples that says how much the frame is trusted."""
 
-FACTORS = (0.01, 0.1, 1.0, 10.0, 100.0)
+FACTORS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 """It is tried at so many times what the protocol says."""
 
 CONTROL_NOISE = 0.01
@@ -41,10 +42,14 @@ CONTROL_NOISE = 0.01
 
 @dataclass(frozen=True)
 class Fitted:
-    """A method ready for use. val_mse: mean squared error on the validation pictures; converged: as of its training."""
+    """A method ready for use. val_ssim: on validation pictures, as it will be judged; converged: as of its training.
+
+    The strength of a prior is chosen by that and not by the squared error: over a whole scene, of which a frame tells
+    little at the rim, the smallest error has hardly any prior, and pictures full of noise.
+    """
 
     inverter: Inverter
-    val_mse: float
+    val_ssim: float
     converged: bool
     words: str
 
@@ -55,21 +60,28 @@ def fitted(
     validation: Pairs,
     budget: FitBudget,
     *,
+    regions: Sequence[tuple[int, int]],
     seed: int,
     checkpoint: Path | None = None,
 ) -> Fitted:
-    """Tune `method` on `validation`, or fit it to `training`. Raises BadInput where it does not apply to the camera."""
+    """Tune `method` on `validation`, or fit it to `training`. Raises BadInput where it does not apply to the camera.
+
+    regions: (rows, columns) of the middle of the scene that pictures are judged in.
+    """
     if isinstance(method, LearnedInversion):
         generator = torch.Generator().manual_seed(stream_seed(seed, "inversion", method.model_dump_json()))
         found = method.fit(training, validation, budget=budget, generator=generator, checkpoint=checkpoint)
         record = found.record
         chosen = ", ".join(f"{name} {value:.3g}" for name, value in record.chosen.items())
-        return Fitted(found, record.validation_mse, record.ended_by != "budget", chosen or f"{record.steps} steps")
+        ssim = _likeness(inverted_by(found, validation), validation, regions)
+        return Fitted(found, ssim, record.ended_by != "budget", chosen or f"{record.steps} steps")
     if validation.camera is None:
         raise TypeError("a method without examples needs a camera")
-    scored = [(_mse(one, validation, validation.camera), words, one) for words, one in _tried(method)]
-    mse, words, best = min(scored, key=lambda tried: tried[0])
-    return Fitted(best, mse, True, words)
+    scored = [
+        (_likeness(inverted_by(one, validation), validation, regions), words, one) for words, one in _tried(method)
+    ]
+    ssim, words, best = max(scored, key=lambda tried: tried[0])
+    return Fitted(best, ssim, True, words)
 
 
 def undegraded(
@@ -97,7 +109,7 @@ def undegraded(
         expose = through(camera, CONTROL_NOISE)
         generator = torch.Generator().manual_seed(stream_seed(seed, "undegraded"))
         judged = Pairs(val, *expose(val, generator))
-        ready = fitted(method, Exposed(train, expose), judged, budget, seed=seed)
+        ready = fitted(method, Exposed(train, expose), judged, budget, regions=[shape], seed=seed)
         found = ssim_of(ready.inverter.invert(expose(test, generator)[0], camera), test)
         content = io.BytesIO()
         np.savez_compressed(content, ssim=found)
@@ -112,6 +124,15 @@ def inverted(inverter: Inverter, light: Tensor, camera: LinearCamera, part: int 
     starts: Sequence[int] = range(0, len(light), part)
     with torch.no_grad():
         return torch.cat([inverter.invert(light[at : at + part], camera.some(slice(at, at + part))) for at in starts])
+
+
+def inverted_by(inverter: Inverter, pairs: Pairs) -> Tensor:
+    """(n, 1, H, W) pictures of the frames of pairs, by what is believed of the camera, if anything."""
+    if pairs.camera is not None:
+        return inverted(inverter, pairs.frames, pairs.camera)
+    with torch.no_grad():
+        found: Tensor = inverter.invert(pairs.frames, None)  # type: ignore[arg-type]
+    return found
 
 
 def _tried(method: ClosedInversion) -> list[tuple[str, ClosedInversion]]:
@@ -130,6 +151,6 @@ def _tried(method: ClosedInversion) -> list[tuple[str, ClosedInversion]]:
     return found or [("", method)]
 
 
-def _mse(method: ClosedInversion, judged: Pairs, camera: LinearCamera) -> float:
-    found = inverted(method, judged.frames, camera)
-    return float((found - judged.pictures).square().mean())
+def _likeness(made: Tensor, judged: Pairs, regions: Sequence[tuple[int, int]]) -> float:
+    """Mean SSIM over the regions."""
+    return float(np.mean([ssim_of(cut(made, shape), cut(judged.pictures, shape)).mean() for shape in regions]))
