@@ -120,7 +120,7 @@ def attack_steps(variant: Variant, out: Path, captured: bool) -> list[str]:
     """Overrides that take a trained camera, capture with it if so, and attack it."""
     of_frames, corrected = "", ""
     steps = [f"steps.train={{type: trained, path: {model_of(variant, out)}}}"]
-    patterns = ', patterns: "${steps.train.model}"' if variant.design == "dynamic" else ""
+    patterns = ', patterns: "${steps.train.model}"' if variant.design.startswith("dynamic") else ""
     if captured:
         of_frames = ', frames: "${steps.capture.frames}"'
         corrected = ', calibration: "${steps.calibrate.calibration}", corrections: [dark, flat, gain]'
