@@ -32,7 +32,7 @@ designs:
 steps:
   train:
     type: train
-    epochs: 8
+    epochs: 24
     batch: 32
     augmentation: {shift_px: 1}
     gradient: straight_through
@@ -47,7 +47,10 @@ SPLIT = np.repeat([0, 1, 2], [192, 40, 40])
 
 @pytest.fixture
 def loop(tmp_path: Path, configs: Path) -> Path:
-    """A protocol that trains on a small bench from its first frame on, with four digits, few of each."""
+    """A protocol that trains on a small bench from its first frame on, with four digits, few of each.
+
+    A checkpoint is written every two seconds: it must train for longer than that on a fast machine, too.
+    """
     digits = load_digits(n_class=4)
     images, labels = np.float32(digits.images / 16)[: len(SPLIT)], digits.target[: len(SPLIT)]
     np.savez(tmp_path / "digits.npz", images=images, identity=labels, split=SPLIT)
