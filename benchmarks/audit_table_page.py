@@ -179,7 +179,7 @@ def _picture(cells: Sequence[Mapping[str, Any]]) -> bytes:
         clean = scale * float(np.mean(cleans)) if cleans and goal != "ssim" else None
         chance = scale * float(np.mean(chances)) if chances else 0.0
         panels.append(Panel(heading, "SSIM" if goal == "ssim" else "named right (%)", points, chance, clean))
-    return tradeoff_figure(panels, "task accuracy (%)").png
+    return tradeoff_figure([panel for panel in panels if panel.points], "task accuracy (%)").png
 
 
 def _by_design(cells: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
