@@ -1,0 +1,1 @@
+"""Designs of cameras that read clips: optics, then electronics over time."""
