@@ -66,7 +66,7 @@ class Audit(Step):
         """There must be attacks, and of all that is demanded."""
         goals = attacked_goals(setting.protocol)
         if not goals:
-            text = "there is nothing to judge; add `attack_recognise`, `attack_invert`, `attack_video` or `reconstruct_video` steps"
+            text = f"there is nothing to judge; add steps that attack: {', '.join(f'`{step}`' for step in ATTACKS)}"
             raise BadInput(text, at=setting.at())
         for goal in self.demand:
             if goal not in goals:
@@ -159,9 +159,7 @@ def broken_demands(demand: Mapping[str, Bound], rows: Sequence[Row], designs: Se
     broken = []
     for goal, bound in demand.items():
         for design in designs:
-            best = strongest(
-                rows, design, goal, where=bound.where, stage=bound.stage, operator=bound.operator
-            )
+            best = strongest(rows, design, goal, where=bound.where, stage=bound.stage, operator=bound.operator)
             limit = value_words(Interval(bound.at_most, bound.at_most, bound.at_most), goal).split(" [")[0]
             if best is None:
                 broken.append(

@@ -22,8 +22,8 @@ Measure = Literal["accuracy", "ssim", "psnr_db"]
 """`accuracy`: items are True where a name was right. `ssim`, `psnr_db`: how good each reconstruction is."""
 
 Where = Literal["frame", "field", "centre", "clip", "foreground"]
-"""What was judged: the coded frame itself; the whole scene; as much of its middle as a frame is large; a clip as a whole;
-what moves in a clip."""
+"""What was judged: the coded frame itself; the whole scene; as much of its middle as a frame is large; a whole clip; what
+moves in a clip."""
 
 MEASURE_OF = {"ssim": "ssim", "psnr_db": "psnr_db"}
 """Goals that are no names. Every other goal (identity, reidentification, an attribute) is an accuracy."""
@@ -34,12 +34,13 @@ class Attack:
     """One attacker against one trained camera.
 
     goal: what it is after: `identity` or an attribute (from frames), `actor` (from clips), `reidentification` (from
-    reconstructions), `ssim`, `psnr_db`. attacker: family or method. knows: what it is given, in words. stage: `simulated` or `captured` frames.
-    operator: which read-out of a camera for clips was attacked, empty where there is one only.
-    items: (n,) bool, or float (a likeness; the share of a clip's frames), of the test items `sample_ids` (n,). chance: what needs no camera at all: the most
-    frequent name; the mean training picture. control: (m,) the same attacker on the undegraded picture; reached: what
-    it reaches there, needed: what it has to reach to prove anything. converged: it stopped getting better before its
-    budget ended. counts: whether the verdict may rest on it; what else it assumes stands in `note`.
+    reconstructions), `ssim`, `psnr_db`. attacker: family or method. knows: what it is given, in words. stage:
+    `simulated` or `captured` frames. operator: which read-out of a camera for clips was attacked, empty where there is
+    one only. items: (n,) bool, or float (a likeness; the share of the frames of a clip), of the test items `sample_ids`
+    (n,). chance: what needs no camera at all: the most frequent name; the mean training picture. control: (m,) the same
+    attacker on the undegraded picture; reached: what it reaches there, needed: what it has to reach to prove anything.
+    converged: it stopped getting better before its budget ended. counts: whether the verdict may rest on it; what else
+    it assumes stands in `note`.
     """
 
     goal: str

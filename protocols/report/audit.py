@@ -247,7 +247,10 @@ def _strongest_table(evidence: Evidence, rows: Sequence[Row]) -> Table:
             ]
             if any(best):
                 lines.append(
-                    [", ".join(word for word in (design, stage, operator) if word), *("–" if b is None else value_words(b.interval, b.first.goal) for b in best)]
+                    [
+                        ", ".join(word for word in (design, stage, operator) if word),
+                        *("–" if b is None else value_words(b.interval, b.first.goal) for b in best),
+                    ]
                 )
     heads = [
         words_of(goal) + ("" if where == "frame" and goal != "actor" else f", {_judged_words(goal, where)}")

@@ -1,4 +1,4 @@
-"""The section on cameras for clips: strips before and after the encoder, its learned steps, networks, and what it costs."""
+"""The section on cameras for clips: strips before and after the encoder, learned steps, networks, and what it costs."""
 
 from __future__ import annotations
 
@@ -227,7 +227,9 @@ def _restored(evidence: Evidence) -> list[Block]:
             for clip in range(min(STRIP_CLIPS, len(kept["scenes"])))
         }
         drawing = strips_figure(groups, [first + int(f) for f in spread(frames, STRIP_FRAMES)], None)
-        caption = f"{made.design}, {made.instance.name}: test clips, what is read of them, and what a 3D U-Net restores."
+        caption = (
+            f"{made.design}, {made.instance.name}: test clips, what is read of them, and what a 3D U-Net restores."
+        )
         blocks.append(Picture(f"restored-{file_name(made.instance.name)}-{file_name(made.design)}", drawing, caption))
     return blocks
 

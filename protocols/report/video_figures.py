@@ -78,7 +78,7 @@ def strips_figure(groups: Mapping[str, Sequence[Strip]], shown: Sequence[int], f
 
 @styled
 def transfer_figure(curves: Mapping[str, Mapping[str, TransferCurve]]) -> Figure:
-    """What comes out for what light goes in, one panel for each design: soft and hard, thresholds as ticks, zero marked.
+    """What comes out for what light goes in, one panel for each design: soft, hard, thresholds as ticks, zero marked.
 
     curves: by design, then by operator.
     """
@@ -103,7 +103,9 @@ def transfer_figure(curves: Mapping[str, Mapping[str, TransferCurve]]) -> Figure
             for edge in curve.edges if operator == "hard" else ():
                 axes.plot([edge, edge], [0, 0.04], color=INK, linewidth=0.8, transform=axes.get_xaxis_transform())
         of_change = next(iter(by_operator.values())).of_change
-        handles.setdefault("no change" if of_change else "no light", axes.axvline(0, color=SOFT, linewidth=0.9, zorder=1))
+        handles.setdefault(
+            "no change" if of_change else "no light", axes.axvline(0, color=SOFT, linewidth=0.9, zorder=1)
+        )
         axes.set_title(name, loc="left")
         axes.set_xlabel("change of light (white = 1)" if of_change else "light (white = 1)")
         axes.grid(zorder=0)

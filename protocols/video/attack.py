@@ -20,8 +20,8 @@ from protocols.video.networks import AttackerNetwork, Small3d, SmallFrame
 from protocols.video.readers import each_once, name_of
 
 if TYPE_CHECKING:
-    from protocols.attack.record import Attack, AttackFolder, Where
     from protocols.attack.recognisers import Effort
+    from protocols.attack.record import Attack, AttackFolder, Where
     from protocols.splits import IntArray
     from protocols.video.control import ClipControl
     from protocols.video.recognising import LabelledClips, Named
@@ -37,8 +37,8 @@ class AttackVideo(OnEncodedClips):
     """Trains attackers to name the actor on encoded clips whose actors they know, and asks them the test split.
 
     A network of single frames is scored twice: by the mean over all frames, as the authors do, and by its vote over
-    each clip. One of clips answers once for each. Every attacker also has to win on the undegraded clips first, with the
-    same effort: `must_reach` says how well.
+    each clip. One of clips answers once for each. Every attacker also has to win on the undegraded clips, with the same
+    effort: `must_reach` says how well.
     """
 
     outputs: ClassVar[Mapping[str, str]] = {"attack": "attack"}

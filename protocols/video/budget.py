@@ -12,9 +12,9 @@ from labctl.frozen import Frozen
 class ClipBudget(Frozen):
     """How a fresh network learns from encoded clips, for the task or against it: the same effort for both.
 
-    It learns in cycles, each twice as long as the one before, each from the peak rate down to nothing. A cycle that does
-    not better the validation loss ends the training: it has converged. Where the budget ends it first, that is said
-    beside the result, which is then a lower bound.
+    It learns in cycles, each twice as long as the one before, each from the peak rate down to nothing. A cycle that
+    does not better the validation loss ends the training: it has converged. Where the budget ends it first, that is
+    said beside the result, which is then a lower bound.
     """
 
     epochs: Annotated[int, Ge(1), Le(10_000)] = 56

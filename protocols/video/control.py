@@ -50,7 +50,7 @@ class ClipControl:
 
 @dataclass(frozen=True)
 class SharpClips:
-    """Who is to be named in undegraded clips. rows: of the data, by split. first: frame that is the first to be seen."""
+    """Who is to be named in undegraded clips. rows: of the data, by split. first: the first frame to be seen."""
 
     data: ClipSet
     fingerprint: str
@@ -84,7 +84,11 @@ def clip_control(
         content = io.BytesIO()
         shares = np.empty(0) if named.frames is None else named.frames
         np.savez_compressed(
-            content, clip=named.clip, frames=shares, predicted=named.predicted, effort=np.array(json.dumps(asdict(effort)))
+            content,
+            clip=named.clip,
+            frames=shares,
+            predicted=named.predicted,
+            effort=np.array(json.dumps(asdict(effort))),
         )
         write_whole(path, content.getvalue())
     with np.load(path, allow_pickle=False) as file:

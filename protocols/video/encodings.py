@@ -79,7 +79,7 @@ class Encodings:
         return int(self.context.setting.seed or 0)
 
     def of(self, split: Split, operator: Operator | None = None, *, simulated: bool = False) -> EncodedClips:
-        """Encoded clips of one split. operator: that of the step if None. simulated: also where frames were captured."""
+        """Clips of one split. operator: that of the step if None. simulated: also where frames were captured."""
         from protocols.video.encoded import encoded
 
         asked = operator_of(self.camera.design, operator or self.step.operator)

@@ -44,8 +44,8 @@ class EvaluateVideo(OnEncodedClips):
     """How the row is called in tables."""
 
     trained_on: Literal["soft", "hard"] | None = None
-    """Networks learn from simulated clips of this read-out and are asked about that of `operator`. None: from clips such
-    as they are asked about, captured ones where there are `frames`."""
+    """Networks learn from simulated clips of this read-out and are asked about that of `operator`. None: from clips
+    such as they are asked about, captured ones where there are `frames`."""
 
     finetune: ClipBudget | None = None
     """With `frames` and `trained_on`: the networks learn on from captured training clips."""
@@ -159,9 +159,7 @@ class EvaluateVideo(OnEncodedClips):
             return recogniser, effort
         train, val = (part(split, simulated=False) for split in (Split.TRAIN, Split.VAL))
         to_beat = loss_of(recogniser, val)
-        return recogniser, learn_on(
-            recogniser, self.finetune, train, val, seed=seen.seed, pulse=pulse, to_beat=to_beat
-        )
+        return recogniser, learn_on(recogniser, self.finetune, train, val, seed=seen.seed, pulse=pulse, to_beat=to_beat)
 
 
 def _told(named: Named, effort: Effort) -> dict[str, Any]:

@@ -24,8 +24,8 @@ from protocols.video.shown import CLIPS, one_of_each
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from protocols.attack.record import Attack, AttackFolder, Where
     from protocols.attack.recognisers import Effort
+    from protocols.attack.record import Attack, AttackFolder, Where
     from protocols.video.restoring import ClipPairs, ClipRestorer
 
 SECONDS_PER_CLIP = 3.0e-2
@@ -102,9 +102,7 @@ class ReconstructVideo(OnEncodedClips):
         if path.exists():
             return stored_restorer(path, network, train)
         pulse = pulse_of(seen.context, "U-Net", (0, 1))
-        restorer, effort = train_restorer(
-            network, self.budget, train, pairs[Split.VAL], seed=seen.seed, pulse=pulse
-        )
+        restorer, effort = train_restorer(network, self.budget, train, pairs[Split.VAL], seed=seen.seed, pulse=pulse)
         store_restorer(path, restorer, effort)
         return restorer, effort
 

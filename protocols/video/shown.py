@@ -56,4 +56,3 @@ def one_of_each(labels: Any, wanted: int) -> list[int]:
     """Places of the first clip of each of `wanted` classes, spread over those that are there."""
     classes, first = np.unique(labels, return_index=True)
     return [int(first[place]) for place in spread(len(classes), wanted)]
-

@@ -1,4 +1,4 @@
-"""What the electronics of a camera for clips make of light, measured on the design itself, and how far it can be undone.
+"""What the electronics of a camera for clips make of light, measured on the design, and how far it can be undone.
 
 Whoever knows the camera knows this curve. Nothing of a design's inside is asked for: a ramp of light is read out.
 """
@@ -86,8 +86,8 @@ def reads_pixel_by_pixel(design: VideoDesign, operator: Operator, light_shape: t
 def undone(encoded: Tensor, curve: TransferCurve) -> Tensor:
     """(N, T', 1 or 2, h, w) light from read clips (N, T', 1, h, w), as well as the curve can be turned round.
 
-    First channel: the middle of the interval of light, or of change, that gives each value. Where that is change, second
-    channel: its sum over time, which is the clip up to its unknown first frame.
+    First channel: the middle of the interval of light, or of change, that gives each value. Where that is change,
+    second channel: its sum over time, which is the clip up to its unknown first frame.
     Raises BadInput for a curve that goes up and down, which tells several inputs by one output.
     """
     if not curve.monotonic:
