@@ -71,7 +71,7 @@ class MovingDigits(ClipSource):
     @classmethod
     def _moves(cls, value: tuple[float, float]) -> tuple[float, float]:
         if not 0 < value[0] <= value[1] <= 3:
-            raise ValueError(f"{list(value)} is out of range; least and greatest speed, above 0 and up to 3, are needed")
+            raise ValueError(f"{list(value)} is out of range; least and greatest speed, above 0, up to 3, are needed")
         return value
 
     @property
@@ -89,8 +89,8 @@ class MovingDigits(ClipSource):
         wanted = self.train + self.val + self.test
         if wanted > INSTANCES:
             raise BadInput(
-                f"moving_digits: train, val and test ask for {wanted} clips; {INSTANCES} digits are there, each for one "
-                "clip; lower one of them"
+                f"moving_digits: train, val and test ask for {wanted} clips; {INSTANCES} digits are there, each for "
+                "one clip; lower one of them"
             )
         require_learnable(
             *self.labels(), self._split(), MOTIONS, DIGITS, keep="shared", what=f"moving_digits with {wanted} clips"

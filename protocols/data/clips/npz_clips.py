@@ -111,7 +111,9 @@ class NpzClips(WindowedSource):
             raise BadInput(f"{self._what} lacks {some_of(missing)}; found {found}; write these too")
         shape, dtype = headers["clips"]
         if len(shape) != 4 or 0 in shape or not (dtype == np.uint8 or dtype.kind == "f"):
-            raise BadInput(f"{self._what}: clips have shape {shape}, type {dtype}; (N, T, H, W) uint8 or float is needed")
+            raise BadInput(
+                f"{self._what}: clips have shape {shape}, type {dtype}; (N, T, H, W) uint8 or float is needed"
+            )
         for key in ("action", "actor", self.split_key):
             if headers[key][0] != shape[:1] or headers[key][1].kind not in "iu":
                 raise BadInput(

@@ -41,7 +41,9 @@ def split_clips(
     wanted = sum(fraction > 0 for fraction in fractions)
     if keep == "apart":
         if len(people) < wanted:
-            raise BadInput(f"{what} has {len(people)} actors for {wanted} parts kept apart; at least {wanted} are needed")
+            raise BadInput(
+                f"{what} has {len(people)} actors for {wanted} parts; each part needs its own; set `actors: shared`"
+            )
         part_of = dict(zip(people, np.repeat(np.arange(3), part_sizes(len(people), fractions)), strict=True))
         return np.array([part_of[actor] for actor in actors], dtype=np.uint8)
     deeds = {action: place for place, action in enumerate(_ranked(seed, actions))}
