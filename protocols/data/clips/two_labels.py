@@ -30,8 +30,8 @@ def split_clips(
 ) -> SplitArray:
     """Split N clips by `fractions` (train, val, test; they sum to 1). Returns (N,) uint8 `Split` values.
 
-    shared: the clips of every actor are dealt one action after the other, each actor beginning with another action, and
-    cut by `fractions`: so every actor is in every part, and so is every action wherever numbers allow it, even if each
+    shared: the clips of every actor are laid out one action after the other, each actor beginning with another action,
+    and cut by `fractions`: so every actor is in every part, and so is every action wherever numbers allow it, even if each
     actor does each action once. apart: the actors themselves are cut. Order is by hashes of the seed and of names,
     which are unique: it depends on neither the order of the clips nor a random generator. Raises BadInput, with `what`,
     when an actor has too few clips.
@@ -100,13 +100,13 @@ def _require_both_sides(
 def _dealt(
     rows: list[int], actions: Sequence[str], names: Sequence[str], seed: int, deeds: dict[str, int], turn: int
 ) -> list[int]:
-    """Rows of one actor: a first clip of every action, then a second of every one, and so on."""
+    """Rows of one actor: at the end a clip of every action, before it a second one of each that has one, and so on."""
     ranked = sorted(rows, key=lambda row: (rank(seed, names[row]), names[row]))
     seen: dict[str, int] = {}
     keys = {}
     for row in ranked:
         repeat = seen[actions[row]] = seen.get(actions[row], -1) + 1
-        keys[row] = (repeat, (deeds[actions[row]] + turn) % len(deeds))
+        keys[row] = (-repeat, (deeds[actions[row]] + turn) % len(deeds))
     return sorted(ranked, key=keys.__getitem__)
 
 

@@ -122,7 +122,7 @@ def test_frames_are_pictures_that_find_back_to_their_clips(data):
     labels, names = MovingDigits(**FEW).attribute("actor")
     assert names == DIGITS
     assert np.array_equal(labels, np.repeat(data.actor, 16))
-    with pytest.raises(BadInput, match="say nothing of their pictures but their class"):
+    with pytest.raises(BadInput, match=r"say nothing of their pictures but their class"):
         MovingDigits().attribute("age")
 
 
@@ -132,9 +132,9 @@ def test_the_fingerprint_follows_the_settings():
 
 
 def test_more_clips_than_digits_and_parts_without_a_digit_are_refused():
-    with pytest.raises(BadInput, match="ask for 2100 clips; 1797 digits are there"):
+    with pytest.raises(BadInput, match=r"ask for 2100 clips; 1797 digits are there"):
         MovingDigits(train=1500).check()
-    with pytest.raises(BadInput, match="has no test clip of action"):
+    with pytest.raises(BadInput, match=r"has no test clip of action"):
         MovingDigits(train=100, test=5).check()
-    with pytest.raises(ValidationError, match="least and greatest speed"):
+    with pytest.raises(ValidationError, match=r"least and greatest speed"):
         MovingDigits(speed_px=(2, 1))

@@ -77,7 +77,7 @@ def test_another_split_of_the_file_can_be_chosen_and_keeps_actors_apart(tmp_path
     path = write(tmp_path / "d.npz", other=np.where(np.arange(12) // 2 % 2, 2, 0))
     data = source(path, split_key="other", actors="apart").load_clips(SCENE)
     assert set(data.actor[data.part("train")]) & set(data.actor[data.part("test")]) == set()
-    with pytest.raises(BadInput, match="has no train clip of actor '1'; every actor needs"):
+    with pytest.raises(BadInput, match=r"has no train clip of actor '1'; every actor needs"):
         source(path, split_key="other").check()
     with pytest.raises(BadInput, match=r"2 of 2 values of 'actor' stand on several sides.*or set `actors: shared`"):
         source(path, actors="apart").check()
@@ -97,7 +97,10 @@ def test_the_fingerprint_follows_content_and_settings_but_not_the_place(tmp_path
     [
         ({"clips": np.zeros((12, 9, 16, 16, 3), np.uint8)}, r"clips have shape \(12, 9, 16, 16, 3\), type uint8"),
         ({"clips": np.zeros((12, 9, 16, 16), np.int16)}, "type int16; .N, T, H, W. uint8 or float is needed"),
-        ({"clips": np.zeros((12, 6, 16, 16), np.uint8)}, "clips have 6 frames; frames = 4 with stride = 2 need 7; lower"),
+        (
+            {"clips": np.zeros((12, 6, 16, 16), np.uint8)},
+            "clips have 6 frames; frames = 4 with stride = 2 need 7; lower",
+        ),
         ({"clips": np.full((12, 9, 16, 16), 1.5)}, "clip 0 spans 1.5..1.5; 0..1 is allowed for float clips; divide"),
         ({"clips": np.full((12, 9, 16, 16), np.nan)}, "clip 0 spans nan..nan"),
         ({"actor": None}, "lacks 'actor'; found 'action', 'action_name', 'clips', 'split'; write these too"),
@@ -108,7 +111,10 @@ def test_the_fingerprint_follows_content_and_settings_but_not_the_place(tmp_path
         ({"split": np.repeat([0, 1], 6)}, "has no test clip of action 'jump', 'wave'"),
         ({"actor": np.repeat([0, 0, 1, 0], 3)}, "has no train clip of actor '1'; every actor needs"),
         ({"actor": np.zeros(12, int)}, "has one actor, '0'; at least 2 are needed"),
-        ({"action_name": np.array(["jump"])}, "action_name has shape .1,., type <U4; one text for each of the 2 values"),
+        (
+            {"action_name": np.array(["jump"])},
+            "action_name has shape .1,., type <U4; one text for each of the 2 values",
+        ),
     ],
 )
 def test_a_wrong_file_is_refused_with_the_reason(tmp_path, changes, said):
