@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import zipfile
 import zlib
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -123,6 +125,15 @@ def npz_array(path: Path, key: str) -> npt.NDArray[Any]:
         raise BadInput(f"npz file '{path}': {key} cannot be read: {error}; copy or write it again") from error
 
 
+def npz_hash(path: Path) -> bytes:
+    """sha256 of a whole npz file, read again only when its size or time changed. Raises BadInput when it cannot be."""
+    try:
+        status = path.stat()
+        return _content_hash(path, status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise BadInput(f"npz file '{path}' cannot be read: {error.strerror}; check its permissions") from error
+
+
 def existing_file(path: Path) -> Path:
     """`path` with `~` expanded. Raises BadInput when there is no such file."""
     full = expanded(path)
@@ -144,6 +155,13 @@ def check_scene_shape(scene_shape: tuple[int, int]) -> None:
     """Raise BadInput unless `scene_shape` is two positive whole numbers (rows, columns)."""
     if len(scene_shape) != 2 or any(int(n) != n or n < 1 for n in scene_shape):
         raise BadInput(f"scene_shape is {scene_shape}; (rows, columns), both whole and at least 1, are needed")
+
+
+@lru_cache(maxsize=1)
+def _content_hash(path: Path, size: int, mtime_ns: int) -> bytes:
+    """sha256 of a file; every step of a plan asks for it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _picture_radiance(picture: Picture, encoding: Encoding) -> Radiance:

@@ -54,19 +54,19 @@ def list_pictures(root: Path) -> list[PictureEntry]:
     )
 
 
-def stamp_of(root: Path, entry: PictureEntry) -> bytes:
-    """What tells that a picture changed: its name, size and time of modification."""
+def stamp_of(root: Path, name: str) -> bytes:
+    """What tells that a file of a tree changed: its name, size and time of modification."""
     try:
-        status = os.stat(f"{root}/{entry.name}")  # noqa: PTH116 - a hundred thousand Path objects take a second
+        status = os.stat(f"{root}/{name}")  # noqa: PTH116 - a hundred thousand Path objects take a second
     except OSError as error:
-        return f"{entry.name}\0{error.strerror}\n".encode(errors="surrogateescape")
-    return f"{entry.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape")
+        return f"{name}\0{error.strerror}\n".encode(errors="surrogateescape")
+    return f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape")
 
 
-def content_of(root: Path, entry: PictureEntry) -> bytes:
-    """sha256 of the first HASHED_BYTES of a picture; empty when it cannot be read."""
+def content_of(root: Path, name: str) -> bytes:
+    """sha256 of the first HASHED_BYTES of a file of a tree; empty when it cannot be read."""
     try:
-        with (root / entry.name).open("rb") as file:
+        with (root / name).open("rb") as file:
             return hashlib.sha256(file.read(HASHED_BYTES)).digest()
     except OSError:
         return b""
@@ -88,7 +88,7 @@ def _require_the_same_people(root: Path, classes: dict[str, list[str]]) -> None:
 
 
 def _class_folders(root: Path, inside: str) -> list[str]:
-    folders, files = _visible(root, inside)
+    folders, files = visible(root, inside)
     stray = [name for name in files if _is_picture(name)]
     where = root / inside
     if stray:
@@ -101,7 +101,7 @@ def _class_folders(root: Path, inside: str) -> list[str]:
 def _class_pictures(root: Path, inside: str, classes: list[str], split: Split | None) -> list[PictureEntry]:
     entries = []
     for class_name in classes:
-        nested, files = _visible(root, f"{inside}{class_name}")
+        nested, files = visible(root, f"{inside}{class_name}")
         where = root / inside / class_name
         if nested:
             raise BadInput(f"class '{where}' holds folders: {some_of(nested)}; put pictures in the class itself")
@@ -115,7 +115,7 @@ def _class_pictures(root: Path, inside: str, classes: list[str], split: Split | 
     return entries
 
 
-def _visible(root: Path, inside: str) -> tuple[list[str], list[str]]:
+def visible(root: Path, inside: str) -> tuple[list[str], list[str]]:
     """Names of the folders and of the files of one folder, hidden ones left out, each sorted."""
     folder = root / inside
     names: tuple[list[str], list[str]] = ([], [])

@@ -95,18 +95,24 @@ def require_train_and_test(labels: IntArray, split: SplitArray, class_names: Seq
             )
 
 
-def require_apart(values: npt.NDArray[Any], split: SplitArray, who: str, what: str) -> None:
-    """Raise BadInput when a value of `who` (N,), such as a person, stands in more than one part of the split (N,)."""
+def require_apart(
+    values: npt.NDArray[Any], split: SplitArray, who: str, what: str, *, remedy: str | None = None
+) -> None:
+    """Raise BadInput when a value of `who` (N,), such as a person, stands in more than one part of the split (N,).
+
+    remedy: the next action, where it is not to split anew or to change the setting `apart`.
+    """
     known, place = np.unique(values, return_inverse=True)
     sides = np.zeros((len(known), len(Split)), dtype=np.bool_)
     sides[place.reshape(-1), split] = True
     mixed = np.flatnonzero(sides.sum(axis=1) > 1)
     if len(mixed):
         first = [part.name.lower() for part in Split if sides[mixed[0], part]]
+        action = remedy or f"split by '{who}', or take it out of `apart`"
         raise BadInput(
             f"{what}: {len(mixed)} of {len(known)} values of '{who}' stand on several sides of the split, "
             f"{some_of([str(known[index]) for index in mixed])}; '{known[mixed[0]]}' in {' and '.join(first)}; "
-            f"they must be kept apart: split by '{who}', or take it out of `apart`"
+            f"they must be kept apart: {action}"
         )
 
 

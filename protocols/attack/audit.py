@@ -16,6 +16,7 @@ from labctl.frozen import Frozen
 from labctl.steps import Estimate, Step, StepContext, StepResult, StepSetting
 from labctl.store import RunFolder
 from labctl.suggest import one_of
+from protocols.attack.record import Where
 
 if TYPE_CHECKING:
     from labctl.protocol import Protocol
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 TABLE_FILE, AUDIT_FILE = "attacks.csv", "audit.json"
 OF_INVERSION = ("reidentification", "ssim", "psnr_db")
+ACTOR = "actor"
+ATTACKS = ("attack_recognise", "attack_invert", "attack_video", "reconstruct_video")
 
 
 class Bound(Frozen):
@@ -32,11 +35,14 @@ class Bound(Frozen):
     at_most: Annotated[float, Ge(0)]
     """A share of 1 for names, SSIM as it is, PSNR in dB. The upper end of the 95 % interval must not lie above."""
 
-    where: Literal["frame", "field", "centre"] | None = None
+    where: Where | None = None
     """Only attacks judged there; None: wherever the attacker gets most."""
 
     stage: Literal["simulated", "captured"] | None = None
     """Only attacks on such frames; None: on any."""
+
+    operator: Literal["soft", "hard"] | None = None
+    """Only attacks on this read-out of cameras for clips; None: on any."""
 
 
 class Audit(Step):
@@ -53,14 +59,14 @@ class Audit(Step):
     type: Literal["audit"]
 
     demand: dict[str, Bound] = {}
-    """By goal: `identity` or the attribute that an `attack_recognise` asks for, `reidentification`, `ssim`, `psnr_db`:
-    `{identity: {at_most: 0.45}}`. Every design of the protocol has to keep it."""
+    """By goal: `identity` or the attribute that an `attack_recognise` asks for, `actor` of clips, `reidentification`,
+    `ssim`, `psnr_db`: `{identity: {at_most: 0.45}}`. Every design of the protocol has to keep it."""
 
     def check(self, setting: StepSetting) -> None:
         """There must be attacks, and of all that is demanded."""
         goals = attacked_goals(setting.protocol)
         if not goals:
-            text = "there is nothing to judge; add `attack_recognise` or `attack_invert` steps"
+            text = f"there is nothing to judge; add steps that attack: {', '.join(f'`{step}`' for step in ATTACKS)}"
             raise BadInput(text, at=setting.at())
         for goal in self.demand:
             if goal not in goals:
@@ -126,7 +132,9 @@ def attacked_goals(protocol: Protocol) -> list[str]:
     for step in protocol.steps.values():
         if step.type == "attack_recognise":
             goals.append(str(step.what))  # type: ignore[attr-defined]
-        elif step.type == "attack_invert":
+        elif step.type == "attack_video":
+            goals.append(ACTOR)
+        elif step.type in ("attack_invert", "reconstruct_video"):
             goals += OF_INVERSION
     return list(dict.fromkeys(goals))
 
@@ -137,7 +145,7 @@ def attacks_in(evidence: Evidence) -> list[tuple[str, int, Any]]:
 
     return [
         (made.design, int(made.instance.seed or 0), attack)
-        for type_ in ("attack_recognise", "attack_invert")
+        for type_ in ATTACKS
         for made in evidence.of(type_)
         for attack in AttackFolder(made.folder)
     ]
@@ -151,7 +159,7 @@ def broken_demands(demand: Mapping[str, Bound], rows: Sequence[Row], designs: Se
     broken = []
     for goal, bound in demand.items():
         for design in designs:
-            best = strongest(rows, design, goal, where=bound.where, stage=bound.stage)
+            best = strongest(rows, design, goal, where=bound.where, stage=bound.stage, operator=bound.operator)
             limit = value_words(Interval(bound.at_most, bound.at_most, bound.at_most), goal).split(" [")[0]
             if best is None:
                 broken.append(

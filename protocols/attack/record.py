@@ -21,8 +21,9 @@ FOLDER, SUMMARY = "attacks", "attacks.json"
 Measure = Literal["accuracy", "ssim", "psnr_db"]
 """`accuracy`: items are True where a name was right. `ssim`, `psnr_db`: how good each reconstruction is."""
 
-Where = Literal["frame", "field", "centre"]
-"""What was judged: the coded frame itself; the whole scene; as much of its middle as a frame is large."""
+Where = Literal["frame", "field", "centre", "clip", "foreground"]
+"""What was judged: the coded frame itself; the whole scene; as much of its middle as a frame is large; a whole clip; what
+moves in a clip."""
 
 MEASURE_OF = {"ssim": "ssim", "psnr_db": "psnr_db"}
 """Goals that are no names. Every other goal (identity, reidentification, an attribute) is an accuracy."""
@@ -32,12 +33,14 @@ MEASURE_OF = {"ssim": "ssim", "psnr_db": "psnr_db"}
 class Attack:
     """One attacker against one trained camera.
 
-    goal: what it is after: `identity` or an attribute (from frames), `reidentification` (from reconstructions), `ssim`,
-    `psnr_db`. attacker: family or method. knows: what it is given, in words. stage: `simulated` or `captured` frames.
-    items: (n,) bool or float of the test items `sample_ids` (n,). chance: what needs no camera at all: the most
-    frequent name; the mean training picture. control: (m,) the same attacker on the undegraded picture; reached: what
-    it reaches there, needed: what it has to reach to prove anything. converged: it stopped getting better before its
-    budget ended. counts: whether the verdict may rest on it; what else it assumes stands in `note`.
+    goal: what it is after: `identity` or an attribute (from frames), `actor` (from clips), `reidentification` (from
+    reconstructions), `ssim`, `psnr_db`. attacker: family or method. knows: what it is given, in words. stage:
+    `simulated` or `captured` frames. operator: which read-out of a camera for clips was attacked, empty where there is
+    one only. items: (n,) bool, or float (a likeness; the share of the frames of a clip), of the test items `sample_ids`
+    (n,). chance: what needs no camera at all: the most frequent name; the mean training picture. control: (m,) the same
+    attacker on the undegraded picture; reached: what it reaches there, needed: what it has to reach to prove anything.
+    converged: it stopped getting better before its budget ended. counts: whether the verdict may rest on it; what else
+    it assumes stands in `note`.
     """
 
     goal: str
@@ -54,6 +57,7 @@ class Attack:
     converged: bool = True
     counts: bool = True
     note: str = ""
+    operator: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -79,13 +83,18 @@ class Attack:
     @property
     def name(self) -> str:
         """What tells it from the other attacks on the same camera."""
-        return ", ".join((self.goal, self.attacker, self.knows, self.where, self.stage))
+        return name_of(self.goal, self.attacker, self.knows, self.where, self.stage, self.operator)
 
     def as_row(self) -> dict[str, Any]:
         """Plain values without the items, for JSON."""
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _ARRAYS}
         return {**plain, "measure": self.measure, "mean": self.mean, "reached": self.reached, "proven": self.proven,
                 "n_test": len(self.items)}  # fmt: skip
+
+
+def name_of(goal: str, attacker: str, knows: str, where: Where, stage: str, operator: str = "") -> str:
+    """See `Attack.name`."""
+    return ", ".join((goal, attacker, knows, where, stage, *([operator] if operator else [])))
 
 
 _ARRAYS = ("items", "sample_ids", "control")

@@ -14,6 +14,10 @@ from protocols.data.enlarged import sources_of
 from protocols.metrics import Interval, accuracy_interval, mean_interval
 
 STAGE_WORDS = {"simulated": "simulated", "captured": "captured"}
+_WHERE_WORDS = {
+    "frame": "", "field": " over the whole scene", "centre": " in the centre", "clip": " in whole clips",
+    "foreground": " in what moves",
+}  # fmt: skip
 GOALS = ("identity", "reidentification", "ssim", "psnr_db")
 """In the order of tables; attributes stand behind identity."""
 
@@ -37,7 +41,7 @@ class Row:
         orders = [np.argsort(attack.sample_ids, kind="stable") for attack in attacks]
         items = [attack.items[order] for attack, order in zip(attacks, orders, strict=True)]
         groups = sources_of([attack.sample_ids[order] for attack, order in zip(attacks, orders, strict=True)])
-        if self.first.measure == "accuracy":
+        if all(values.dtype == np.bool_ for values in items):
             return accuracy_interval(items, groups=groups)
         return mean_interval(items, groups=groups)
 
@@ -81,6 +85,7 @@ class Row:
             "knows": first.knows,
             "where": first.where,
             "stage": first.stage,
+            "operator": first.operator,
             "measure": first.measure,
             "mean": self.interval.mean,
             "low": self.interval.low,
@@ -109,7 +114,13 @@ def rows_of(attacks: Sequence[tuple[str, int, Attack]]) -> list[Row]:
 
 
 def strongest(
-    rows: Sequence[Row], design: str, goal: str, *, where: str | None = None, stage: str | None = None
+    rows: Sequence[Row],
+    design: str,
+    goal: str,
+    *,
+    where: str | None = None,
+    stage: str | None = None,
+    operator: str | None = None,
 ) -> Row | None:
     """The attacker that got most, of those that a verdict may rest on; None where none proves anything."""
     fitting = [
@@ -120,6 +131,7 @@ def strongest(
         and row.may_judge
         and where in (None, row.first.where)
         and stage in (None, row.first.stage)
+        and operator in (None, row.first.operator)
     ]
     return max(fitting, key=lambda row: row.interval.mean, default=None)
 
@@ -134,7 +146,10 @@ def in_words(row: Row) -> str:
     """`small-residual (all labels) names 77.3 % [71.9, 82.8]`."""
     first, interval = row.first, row.interval
     who = f"{first.attacker} ({first.knows})"
-    where = {"frame": "", "field": " over the whole scene", "centre": " in the centre"}[first.where]
+    where = _WHERE_WORDS[first.where]
+    if first.goal == "actor" and first.where == "frame":
+        where = ", frame by frame"
+    where += f", {first.operator} read-out" if first.operator else ""
     return f"{who} {'names' if first.measure == 'accuracy' else 'reaches'} {value_words(interval, first.goal)}{where}"
 
 
@@ -148,8 +163,8 @@ def value_words(interval: Interval, goal: str) -> str:
     return f"{mean:.1f} % [{low:.1f}, {high:.1f}]"
 
 
-def _order(attack: Attack) -> tuple[int, str, str, str]:
-    return _place(attack.goal), attack.goal, attack.stage, attack.where
+def _order(attack: Attack) -> tuple[float, str, str, str, str]:
+    return _place(attack.goal), attack.goal, attack.operator, attack.stage, attack.where
 
 
 def _place(goal: str) -> float:

@@ -1,4 +1,4 @@
-"""Decode and resize many pictures into a store, several at a time, and go on where an earlier fill stopped."""
+"""Decode and resize many pictures or clips into a store, several at a time, and go on where an earlier fill stopped."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -24,15 +25,42 @@ BLOCK_BYTES = 8 * 2**20
 """Scenes between two writes to the disk: at most so much work is lost by a kill."""
 
 DECODERS = min(8, os.cpu_count() or 1)
-"""Threads: Pillow decodes and resizes without holding the interpreter."""
+"""Threads: Pillow and FFmpeg work without holding the interpreter."""
 
 DECODING_VERSION = 1
 """Raise it when the same picture gives another scene."""
 
 
+class Decoding(Protocol):
+    """Which N scenes are made, and how. Equal keys give equal scenes; it can be hashed and compared."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """(N,) what each scene is made of."""
+
+    @property
+    def scene_shape(self) -> tuple[int, int]:
+        """(H, W) of every scene."""
+
+    @property
+    def key(self) -> str:
+        """sha256 in hex of all that decides the scenes."""
+
+    @property
+    def progress(self) -> Progress:
+        """Told of every block."""
+
+    @property
+    def unit(self) -> str:
+        """What is decoded, in the plural."""
+
+    def scene(self, row: int) -> tuple[Levels, tuple[int, int]]:
+        """(H, W) levels of one scene, and (rows, columns) before resizing. Raises UnreadablePicture."""
+
+
 @dataclass(frozen=True)
-class Decoding:
-    """Which pictures become scenes, and how. Equal keys give equal scenes.
+class PictureDecoding:
+    """Pictures become scenes: a `Decoding`.
 
     names: (N,) paths inside `root`. stamp: changes when any of the pictures does.
     """
@@ -44,6 +72,7 @@ class Decoding:
     crop: Crop
     encoding: Encoding
     progress: Progress = field(compare=False)
+    unit: str = field(default="pictures", compare=False)
 
     @property
     def key(self) -> str:
@@ -58,8 +87,8 @@ class Decoding:
         return to_levels(resized(radiance, self.scene_shape, self.crop)), (rows, columns)
 
 
-def decoded(decoding: Decoding) -> tuple[SceneStore, dict[int, str]]:
-    """All scenes, and by row why a picture has none. What was decoded before is not decoded again.
+def decoded(decoding: Decoding) -> tuple[SceneStore, dict[int, UnreadablePicture]]:
+    """All scenes, and by row why there is none. What was decoded before is not decoded again.
 
     Large sets go through a file in the cache folder, see `IN_MEMORY_BYTES`; the scenes are the same to the bit.
     """
@@ -72,14 +101,14 @@ def decoded(decoding: Decoding) -> tuple[SceneStore, dict[int, str]]:
     return store, fill(store, decoding)
 
 
-def fill(store: SceneStore, decoding: Decoding) -> dict[int, str]:
-    """Decode what the store has not yet; returns by row why a picture cannot be read. Such are tried at every call.
+def fill(store: SceneStore, decoding: Decoding) -> dict[int, UnreadablePicture]:
+    """Decode what the store has not yet; returns by row why it cannot be read. Such are tried at every call.
 
     Blocks are kept as they come: an interrupt loses the block at hand.
     """
     if store.sizes.all():
         return {}
-    causes: dict[int, str] = {}
+    causes: dict[int, UnreadablePicture] = {}
     total, (rows, columns) = len(decoding.names), decoding.scene_shape
     block = max(1, BLOCK_BYTES // (2 * rows * columns))
     with store.filling(), ThreadPoolExecutor(DECODERS, thread_name_prefix="decode") as threads:
@@ -87,12 +116,12 @@ def fill(store: SceneStore, decoding: Decoding) -> dict[int, str]:
         for start in range(0, len(missing), block):
             part = missing[start : start + block]
             results = list(threads.map(lambda row: _scene_or_cause(decoding, row), part.tolist()))
-            good = [place for place, result in enumerate(results) if not isinstance(result, str)]
-            causes.update({int(part[i]): r for i, r in enumerate(results) if isinstance(r, str)})
+            good = [place for place, result in enumerate(results) if not isinstance(result, UnreadablePicture)]
+            causes.update({int(part[i]): r for i, r in enumerate(results) if isinstance(r, UnreadablePicture)})
             if good:
                 scenes, sizes = zip(*(results[place] for place in good), strict=True)
                 store.put(part[good], np.stack(scenes), np.array(sizes, dtype=np.int64))
-            decoding.progress(total - len(missing) + start + len(part), total, "pictures")
+            decoding.progress(total - len(missing) + start + len(part), total, decoding.unit)
     return causes
 
 
@@ -101,8 +130,8 @@ def _memory_of(decoding: Decoding) -> MemoryStore:
     return MemoryStore(len(decoding.names), decoding.scene_shape)
 
 
-def _scene_or_cause(decoding: Decoding, row: int) -> tuple[Levels, tuple[int, int]] | str:
+def _scene_or_cause(decoding: Decoding, row: int) -> tuple[Levels, tuple[int, int]] | UnreadablePicture:
     try:
         return decoding.scene(row)
     except UnreadablePicture as error:
-        return str(error)
+        return error

@@ -18,7 +18,7 @@ from pydantic import field_validator
 
 from labctl.errors import BadInput
 from labctl.protocol import Progress, unwatched
-from protocols.data.decoding import Decoding, decoded
+from protocols.data.decoding import PictureDecoding, decoded
 from protocols.data.enlarged import Enlargement, enlarged
 from protocols.data.image_set import ImageSet
 from protocols.data.scene_store import SceneStore
@@ -136,9 +136,9 @@ class Folder(ImageSource):
         kept = [entries[place] for place in places]
         stamp = hashlib.sha256()
         for entry in kept:
-            stamp.update(stamp_of(root, entry))
+            stamp.update(stamp_of(root, entry.name))
         for row in spread(len(kept), CONTENTS_HASHED):
-            stamp.update(content_of(root, kept[row]))
+            stamp.update(content_of(root, kept[row].name))
         return Survey(kept, places.astype(np.int64), stamp.digest())
 
     @cached_property
@@ -183,10 +183,12 @@ class Folder(ImageSource):
         entries, arranged = self.survey.entries, self.arrangement  # both judged before the long decoding
         names = [entry.name for entry in entries]
         store, causes = decoded(
-            Decoding(expanded(self.path), names, self.survey.stamp, scene_shape, self.crop, self.encoding, progress)
+            PictureDecoding(
+                expanded(self.path), names, self.survey.stamp, scene_shape, self.crop, self.encoding, progress
+            )
         )
         if self.corrupt == "refuse":
-            self._refuse({names[row]: cause for row, cause in causes.items()}, len(names))
+            self._refuse({names[row]: str(cause) for row, cause in causes.items()}, len(names))
         self._require_one_size(store.sizes)
         rows = np.setdiff1d(np.arange(len(names)), list(causes)).astype(np.int64)
         if causes:

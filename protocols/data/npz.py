@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -25,6 +23,7 @@ from protocols.images import (
     expanded,
     linear_radiance,
     npz_array,
+    npz_hash,
     npz_headers,
     resized,
 )
@@ -78,12 +77,7 @@ class Npz(ImageSource):
 
     def fingerprint(self) -> str:
         """Changes with the settings and with any byte of the file."""
-        path = existing_file(self.path)
-        try:
-            status = path.stat()
-            return self._digest([_content_hash(path, status.st_size, status.st_mtime_ns)])
-        except OSError as error:
-            raise BadInput(f"npz file '{path}' cannot be read: {error.strerror}; check its permissions") from error
+        return self._digest([npz_hash(existing_file(self.path))])
 
     def load(self, scene_shape: tuple[int, int]) -> ImageSet:
         """The pictures of the kept identities; sample_ids are rows of the file."""
@@ -169,10 +163,3 @@ class Npz(ImageSource):
                 raise BadInput(f"{self._what}: {key} has shape {headers[key][0]}; one value per image is needed")
             require_apart(npz_array(path, key)[rows], part, key, self._what)
         return rows, labels, part, names
-
-
-@lru_cache(maxsize=1)
-def _content_hash(path: Path, size: int, mtime_ns: int) -> bytes:
-    """sha256 of a file; every step of a plan asks for it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()

@@ -199,7 +199,7 @@ class FileStore:
                 _no_space(self.path, f"{free / 1e9:.2f} GB are free, {self.file_bytes / 1e9:.2f} are needed")
             )
         log.warning(
-            "%d pictures are decoded once into %s (%.2f GB); remove the file whenever you need the space",
+            "%d scenes are decoded once into %s (%.2f GB); remove the file whenever you need the space",
             self.n, self.path, self.file_bytes / 1e9,
         )  # fmt: skip
         write_whole(self.path, self._header)

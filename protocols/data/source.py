@@ -6,6 +6,7 @@ import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from annotated_types import Ge
@@ -71,7 +72,8 @@ class ImageSource(Frozen):
     def _digest(self, content: Iterable[bytes]) -> str:
         fields = type(self).model_fields
         unset = {name for name in self.newer if getattr(self, name) == fields[name].get_default()}
-        given = self.model_dump(mode="json", exclude={"path", *unset})
+        paths = {name for name in fields if isinstance(getattr(self, name), Path)}
+        given = self.model_dump(mode="json", exclude={*paths, *unset})
         settings = {**given, "loading_version": self.loading_version}
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         for piece in content:

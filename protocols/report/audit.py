@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,13 +26,20 @@ MOST_COLUMNS = 9
 """More reconstructions side by side could not be looked at."""
 
 GOAL_WORDS = {
+    "actor": "actor from clips",
     "identity": "identity from frames",
     "reidentification": "identity from reconstructions",
     "ssim": "likeness (SSIM)",
     "psnr_db": "likeness (PSNR)",
 }
 
-WHERE_WORDS = {"frame": "frame", "field": "whole scene", "centre": "centre"}
+WHERE_WORDS = {
+    "frame": "frame",
+    "field": "whole scene",
+    "centre": "centre",
+    "clip": "whole clip",
+    "foreground": "what moves",
+}
 
 
 def audit_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
@@ -123,25 +131,27 @@ def _panels(evidence: Evidence, rows: Sequence[Row], found: Sequence[Score]) -> 
         if goal == "psnr_db":
             continue
         scale = 1.0 if goal == "ssim" else 100.0
+        operators = _operators(rows)
         for where in dict.fromkeys(row.first.where for row in rows if row.first.goal == goal):
             points, chances, cleans = [], [], []
             for design in evidence.designs:
-                for stage in ("simulated", "captured"):
-                    best = strongest(rows, design, goal, where=where, stage=stage)
-                    score = next((s for s in found if s.design == design and s.stage == stage), None)
+                for stage, operator in product(("simulated", "captured"), operators):
+                    best = strongest(rows, design, goal, where=where, stage=stage, operator=operator)
+                    score = _score_at(found, design, stage, operator)
                     if best is None or score is None:
                         continue
                     chances.append(best.chance)
                     cleans.append(best.reached)
                     points.append(
                         Point(
-                            design,
+                            f"{design}, {operator}" if len(operators) > 1 else design,
                             stage == "captured",
                             _scaled(score.interval, 100.0),
                             _scaled(best.interval, scale),
                         )
                     )
-            title = words_of(goal) if where == "frame" else f"{words_of(goal)},\n{WHERE_WORDS[where]}"
+            plain = where == "frame" and goal != "actor"
+            title = words_of(goal) if plain else f"{words_of(goal)},\n{_judged_words(goal, where)}"
             chance = scale * float(np.mean(chances)) if chances else 0.0
             clean = scale * float(np.mean(cleans)) if cleans and goal != "ssim" else None
             unit = "SSIM" if goal == "ssim" else "named right (%)"
@@ -231,13 +241,21 @@ def _strongest_table(evidence: Evidence, rows: Sequence[Row]) -> Table:
     ]
     lines = []
     for design in evidence.designs:
-        for stage in ("simulated", "captured"):
-            best = [strongest(rows, design, goal, where=where, stage=stage) for goal, where in columns]
+        for stage, operator in product(("simulated", "captured"), _operators(rows)):
+            best = [
+                strongest(rows, design, goal, where=where, stage=stage, operator=operator) for goal, where in columns
+            ]
             if any(best):
                 lines.append(
-                    [f"{design}, {stage}", *("–" if b is None else value_words(b.interval, b.first.goal) for b in best)]
+                    [
+                        ", ".join(word for word in (design, stage, operator) if word),
+                        *("–" if b is None else value_words(b.interval, b.first.goal) for b in best),
+                    ]
                 )
-    heads = [words_of(goal) + ("" if where == "frame" else f", {WHERE_WORDS[where]}") for goal, where in columns]
+    heads = [
+        words_of(goal) + ("" if where == "frame" and goal != "actor" else f", {_judged_words(goal, where)}")
+        for goal, where in columns
+    ]
     return Table(
         ["design, frames", *heads],
         lines,
@@ -267,7 +285,7 @@ def _table(rows: Sequence[Row]) -> Table:
                 first.goal.replace("_db", ""),
                 first.attacker,
                 first.knows,
-                f"{WHERE_WORDS[first.where]}, {first.stage}",
+                ", ".join(w for w in (_judged_words(first.goal, first.where), first.stage, first.operator) if w),
                 value_words(row.interval, first.goal),
                 chance,
                 control,
@@ -283,6 +301,22 @@ def _table(rows: Sequence[Row]) -> Table:
         "anything (of methods of inversion the SSIM). The same stands in `attacks.csv` and `audit.json`.",
         words=True,
     )
+
+
+def _operators(rows: Sequence[Row]) -> list[str]:
+    """Read-outs that were attacked; one empty word where cameras have one only."""
+    return list(dict.fromkeys(row.first.operator for row in rows))
+
+
+def _score_at(found: Sequence[Score], design: str, stage: str, operator: str) -> Score | None:
+    """The first evaluation of such frames, by networks that learned from the read-out that they are asked about."""
+    fitting = [s for s in found if (s.design, s.stage, s.operator) == (design, stage, operator)]
+    return min(fitting, key=lambda score: score.mixed, default=None)
+
+
+def _judged_words(goal: str, where: str) -> str:
+    """What was judged. Of clips, `frame` is the mean over single frames."""
+    return "frame by frame" if where == "frame" and goal in ("actor",) else WHERE_WORDS[where]
 
 
 def _figure_name(step: str, design: str) -> str:

@@ -70,7 +70,7 @@ def own_start(evidence: Evidence, learned: str) -> str | None:
     """The design that stands still at the very masks from which `learned` started, for every seed; None without one."""
     for other in evidence.protocol.compared:
         if _stands_still(evidence.protocol.designs[other]) and all(
-            np.array_equal(_start(evidence, learned, seed), _start(evidence, other, seed))
+            _same(_start(evidence, learned, seed), _start(evidence, other, seed))
             for seed in evidence.protocol.file.seeds
         ):
             return other
@@ -265,9 +265,14 @@ def _stands_still(design: Any) -> bool:
     return not design.learnable or getattr(design, "freeze_from", None) == 0
 
 
-def _start(evidence: Evidence, design: str, seed: int) -> Any:
-    cells = evidence.protocol.grids()[1]
-    return evidence.protocol.designs[design].build(cells, seed).settings().get("mask")
+def _start(evidence: Evidence, design: str, seed: int) -> tuple[Any, str]:
+    """Mask and, of a camera for clips, what its electronics are set to."""
+    built = evidence.protocol.designs[design].build(evidence.protocol.grids()[1], seed)
+    return built.settings().get("mask"), repr(built.electronics()) if hasattr(built, "electronics") else ""
+
+
+def _same(a: tuple[Any, str], b: tuple[Any, str]) -> bool:
+    return a[1] == b[1] and np.array_equal(a[0], b[0])
 
 
 def _short_verdict(gap: Interval) -> str:

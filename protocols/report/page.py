@@ -62,6 +62,22 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Animation:
+    """A moving picture (GIF) with its caption; its file is called `name`."""
+
+    name: str
+    gif: bytes
+    caption: str
+    half: bool = True
+    kind: str = "animation"
+
+    @property
+    def uri(self) -> str:
+        """The picture as text that a page can hold."""
+        return "data:image/gif;base64," + base64.b64encode(self.gif).decode()
+
+
+@dataclass(frozen=True)
 class Fold:
     """A long text behind a click; open on paper it would fill pages, so it stays closed there."""
 
@@ -70,7 +86,7 @@ class Fold:
     kind: str = "fold"
 
 
-Block = Text | Table | Picture | Fold
+Block = Text | Table | Picture | Animation | Fold
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from protocols.report.paper import paper_section
 from protocols.report.people import people_section
 from protocols.report.tables import Evidence, Made
 from protocols.report.twin import twin_section
+from protocols.report.video import video_section
 
 FRAMES_BY = {
     "simulated": " (computed by the simulated rig, not by a camera).",
@@ -42,7 +43,7 @@ def _training(evidence: Evidence, pairs: Pairs) -> list[Block]:
         "val_accuracy": ("validation accuracy (%)", 100.0),
         "aperture_ratio": ("aperture ratio (%)", 100.0),
     }
-    instances = {i.key: i for i in evidence.protocol.instances() if i.step.type in ("train", "finetune")}
+    instances = {i.key: i for i in evidence.protocol.instances() if i.step.type in ("train", "train_video", "finetune")}
     rows = [row for row in evidence.run.metrics() if row["step"] in instances]
     curves = []
     for name, (label, scale) in quantities.items():
@@ -196,6 +197,7 @@ PARTS: tuple[Part, ...] = (
     ("paper", "Beside the paper", paper_section),
     ("privacy", "What attackers get", audit_section),
     ("people", "What people see", people_section),
+    ("video", "Clips, before and after the encoder", video_section),
     ("camera", "The camera", camera_section),
     ("scenes", "What it sees", scenes_section),
     ("live", "Live scenes and answers", live_section),

@@ -13,7 +13,7 @@ from labctl.steps import Estimate, Step, StepContext, StepResult, StepSetting
 from labctl.store import RunFolder
 from protocols.report import tables
 from protocols.report.calibration import calibrated_in_words
-from protocols.report.page import FIGURES_FOLDER, Picture, Section, Text, render
+from protocols.report.page import FIGURES_FOLDER, Animation, Picture, Section, Text, render
 from protocols.report.paper import Published
 from protocols.report.sections import PARTS, Part
 from protocols.report.tables import Evidence, FramePairs, Score
@@ -80,6 +80,8 @@ def write_report(run: RunFolder, parts: Sequence[Part] = PARTS) -> list[str]:
     for picture in (block for section in sections for block in section.blocks if isinstance(block, Picture)):
         for form in ("png", "svg", "pdf"):
             write_whole(figures / f"{picture.name}.{form}", getattr(picture.drawing, form))
+    for moving in (block for section in sections for block in section.blocks if isinstance(block, Animation)):
+        write_whole(figures / f"{moving.name}.gif", moving.gif)
     write_whole(run.report_file, render(sections, _title(evidence)))
     missing = [(s.title, b.text) for s in sections for b in s.blocks if isinstance(b, Text) and b.kind == "missing"]
     return [f"report, {title}: {text}" for title, text in missing]

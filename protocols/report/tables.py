@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from sim.designs.base import CameraDesign
 
 STAGES = ("simulated", "captured", "finetuned")
+EVALUATIONS = ("evaluate", "evaluate_video")
+"""Types of steps that leave `predictions.npz`."""
+
 STAGE_WORDS = {"simulated": "simulated", "captured": "as captured", "finetuned": "after fine-tuning"}
 
 WIDE_POINTS = 10.0
@@ -94,7 +97,7 @@ class Evidence:
     def is_of_the_bench_alone(self) -> bool:
         """Whether the protocol calibrates and evaluates nothing: then no accuracy is missing."""
         types = {step.type for step in self.protocol.steps.values()}
-        return "calibrate" in types and "evaluate" not in types
+        return "calibrate" in types and not types & set(EVALUATIONS)
 
     @property
     def designs(self) -> tuple[str, ...]:
@@ -156,6 +159,16 @@ class Score:
             groups=sources_of([np.sort(answers.sample_ids) for answers in in_order]),
         )
 
+    @property
+    def operator(self) -> str:
+        """Which read-out of a camera for clips; empty for others."""
+        return str(next(iter(self.metrics.values())).get("operator", ""))
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the networks learned from another read-out than they were asked about."""
+        return next(iter(self.metrics.values())).get("trained_on") not in (None, self.operator)
+
     def mean(self, name: str) -> float | None:
         """Mean over seeds of a metric of the step, None where no seed has it."""
         values = [m[name] for m in self.metrics.values() if m.get(name) is not None]
@@ -165,7 +178,7 @@ class Score:
 def scores(evidence: Evidence) -> list[Score]:
     """All evaluations, by step in the order of the protocol, then by design."""
     found: dict[tuple[str, str], Score] = {}
-    for made in evidence.of("evaluate"):
+    for made in (made for type_ in EVALUATIONS for made in evidence.of(type_)):
         key = (made.instance.name, made.design)
         score = found.setdefault(key, Score(made.design, made.instance.name, made.row["metrics"]["stage"], {}, {}))
         seed = int(made.instance.seed or 0)

@@ -31,6 +31,11 @@ class ClipSource(ImageSource):
     def clip_frames(self) -> int:
         """T, frames of every clip."""
 
+    @property
+    def actor_names(self) -> tuple[str, ...]:
+        """What the actors are called, by label; their numbers where a source knows no names."""
+        return tuple(str(actor) for actor in range(int(self.labels()[1].max()) + 1))
+
     def load(self, scene_shape: tuple[int, int]) -> ImageSet:
         """The frames as pictures; see `ClipSet.pictures`."""
         return self.load_clips(scene_shape).pictures()
@@ -39,6 +44,4 @@ class ClipSource(ImageSource):
         """`actor`, of every frame."""
         if name != "actor":
             return super().attribute(name)
-        actors = self.labels()[1]
-        found = np.unique(actors)
-        return np.repeat(actors, self.clip_frames), tuple(str(actor) for actor in found)
+        return np.repeat(self.labels()[1], self.clip_frames), self.actor_names

@@ -1,0 +1,33 @@
+"""How tables call the networks that read clips."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeVar
+
+Some = TypeVar("Some", bound=tuple[Any, ...])
+
+
+def name_of(network: Any) -> str:
+    """Its type, with the settings that are not the usual ones: `small-3d (width 8)`."""
+    usual = type(network).model_fields
+    unusual = [
+        f"{key} {value}"
+        for key, value in network.model_dump().items()
+        if key != "type" and key in usual and value != usual[key].default
+    ]
+    return f"{network.type} ({', '.join(unusual)})" if unusual else str(network.type)
+
+
+def file_name_of(network: Any) -> str:
+    """`name_of` with letters that every file system takes."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", name_of(network)).strip("_")
+
+
+def each_once(networks: Some) -> Some:
+    """Raises ValueError for a network that is named twice."""
+    names = [name_of(network) for network in networks]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)} stands twice; name each network once")
+    return networks
