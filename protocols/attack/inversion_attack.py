@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from labctl.errors import BadInput
-from protocols.attack.attackers import name_of
 from protocols.attack.beliefs import belief_of, light_of, noise_of
 from protocols.attack.control import CONTROLS, SharpTask, control_of, needed_of, sharp_recogniser
 from protocols.attack.frames import AttackedFrames, attacked_frames
@@ -237,7 +236,7 @@ class InversionAttack:
     ) -> None:
         """Who is in the reconstructions of the test split, told by an identifier of sharp pictures or of such ones."""
         labels = torch.from_numpy(self.target.labels)
-        name = name_of(self.step.identifier)
+        name = self.step.identifier.name
         attacker = f"{method} + {name} of {'sharp pictures' if by_sharp else 'reconstructions'}"
         for where in self.step.judged:
             if self.folder.has(", ".join(("reidentification", attacker, words, where, self.seen.stage))):
