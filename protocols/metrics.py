@@ -170,11 +170,7 @@ def _bootstrap(
     seed: int,
     groups: Sequence[npt.ArrayLike] | None = None,
 ) -> Interval:
-    """items_by_seed: (n_items,) values of each seed. Equally many items are resampled together.
-
-    Where values repeat, drawing n items with replacement *is* a multinomial draw of their counts: the exact
-    bootstrap distribution without an array of (resamples, n_items).
-    """
+    """items_by_seed: (n_items,) values of each seed, of which items are resampled, or whole `groups`."""
     if not items_by_seed:
         raise BadInput("no seeds were given; at least one array of answers is needed")
     if not 0 < level < 1:
@@ -182,12 +178,22 @@ def _bootstrap(
     if resamples < 100:
         raise BadInput(f"resamples is {resamples}; at least 100 are needed for the ends of an interval")
     rng = np.random.default_rng(seed)
-    if groups is not None:
+    if groups is None:
+        replicates = _replicates_of_items(items_by_seed, resamples, rng)
+    else:
         replicates = _replicates_of_groups(items_by_seed, [np.asarray(values) for values in groups], resamples, rng)
-        low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
-        return Interval(
-            mean=float(np.mean([items.mean() for items in items_by_seed])), low=float(low), high=float(high)
-        )
+    low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(mean=float(np.mean([items.mean() for items in items_by_seed])), low=float(low), high=float(high))
+
+
+def _replicates_of_items(
+    items_by_seed: Sequence[npt.NDArray[Any]], resamples: int, rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """(resamples,) means over seeds, items drawn with replacement; the same items for all seeds where equally many.
+
+    Where values repeat, drawing n items with replacement *is* a multinomial draw of their counts: the exact
+    bootstrap distribution without an array of (resamples, n_items).
+    """
     same_items = len({items.size for items in items_by_seed}) == 1
     drawn_together = (
         [np.stack(items_by_seed).mean(axis=0)] if same_items else [items.astype(float) for items in items_by_seed]
@@ -197,9 +203,7 @@ def _bootstrap(
         values, counts = np.unique(items, return_counts=True)
         drawn = rng.multinomial(items.size, counts / items.size, size=resamples)
         replicates += drawn @ values / items.size
-    replicates /= len(drawn_together)
-    low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(mean=float(np.mean([items.mean() for items in items_by_seed])), low=float(low), high=float(high))
+    return replicates / len(drawn_together)
 
 
 def _replicates_of_groups(
