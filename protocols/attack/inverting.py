@@ -20,7 +20,7 @@ from labctl.durable import write_whole
 from protocols.attack.likeness import ssim_of
 from protocols.attack.views import cut
 from protocols.inversion.examples import Examples, Exposed, Pairs, through
-from protocols.inversion.method import ClosedInversion, FitBudget, Inverter, LearnedInversion
+from protocols.inversion.method import ClosedInversion, FitBudget, FitRun, Inverter, LearnedInversion
 from protocols.inversion.problem import LinearCamera
 from protocols.keys import stream_seed
 
@@ -70,7 +70,7 @@ def fitted(
     """
     if isinstance(method, LearnedInversion):
         generator = torch.Generator().manual_seed(stream_seed(seed, "inversion", method.model_dump_json()))
-        found = method.fit(training, validation, budget=budget, generator=generator, checkpoint=checkpoint)
+        found = method.fit(training, validation, FitRun(budget, generator, checkpoint))
         record = found.record
         chosen = ", ".join(f"{name} {value:.3g}" for name, value in record.chosen.items())
         ssim = _likeness(inverted_by(found, validation), validation, regions)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
@@ -16,11 +15,10 @@ from protocols.inversion.fista import Fista
 from protocols.inversion.lmmse import Lmmse, needed
 from protocols.inversion.method import (
     ClosedInversion,
-    FitBudget,
     FitRecord,
+    FitRun,
     Inverter,
     LearnedInversion,
-    Watch,
     check_frames,
 )
 from protocols.inversion.regression import FittedRegression, Regression
@@ -54,23 +52,14 @@ class Unrolled(LearnedInversion):
 
     rate: Rate = 1e-3
 
-    def fit(
-        self,
-        training: Examples,
-        validation: Examples,
-        *,
-        budget: FitBudget,
-        generator: Generator,
-        checkpoint: Path | None = None,
-        watch: Watch | None = None,
-    ) -> FittedUnrolled:
+    def fit(self, training: Examples, validation: Examples, run: FitRun) -> FittedUnrolled:
         """See `LearnedInversion.fit`. Raises BadInput where nothing is known of the camera."""
         from protocols.inversion.fitting import fit_network
 
         check_examples(training, validation)
-        judged = all_pairs(validation, generator)
+        judged = all_pairs(validation, run.generator)
         check_frames(judged.frames, needed(judged.camera))
-        network = self._network(generator, training.pictures.flatten(0, 1).mean(dim=0))
+        network = self._network(run.generator, training.pictures.flatten(0, 1).mean(dim=0))
 
         def loss(places: Tensor, generator: Generator) -> Tensor:
             pairs = training.draw(places, generator)
@@ -81,17 +70,7 @@ class Unrolled(LearnedInversion):
             found = _in_parts(network, judged.frames, needed(judged.camera))
             return float((found - judged.pictures).square().mean())
 
-        record = fit_network(
-            network,
-            loss,
-            validation_mse,
-            items=len(training),
-            rate=self.rate,
-            budget=budget,
-            generator=generator,
-            checkpoint=checkpoint,
-            watch=watch,
-        )
+        record = fit_network(network, loss, validation_mse, run, items=len(training), rate=self.rate)
         return FittedUnrolled(network, record)
 
     def restore(self, state: dict[str, Tensor], record: FitRecord) -> FittedUnrolled:
@@ -152,26 +131,17 @@ class UNet(LearnedInversion):
     copies: Annotated[int, Ge(1), Le(1000)] = 4
     """How often each picture is exposed where that is done anew for every draw."""
 
-    def fit(
-        self,
-        training: Examples,
-        validation: Examples,
-        *,
-        budget: FitBudget,
-        generator: Generator,
-        checkpoint: Path | None = None,
-        watch: Watch | None = None,
-    ) -> FittedUNet:
+    def fit(self, training: Examples, validation: Examples, run: FitRun) -> FittedUNet:
         """See `LearnedInversion.fit`."""
         import torch
 
         from protocols.inversion.fitting import fit_network
 
         check_examples(training, validation)
-        judged = all_pairs(validation, generator)
-        start, inputs, pictures = self._estimated(training, judged, budget, generator)
+        judged = all_pairs(validation, run.generator)
+        start, inputs, pictures = self._estimated(training, judged, run)
         judged_inputs = self._inputs(start, judged)
-        network = self._network(generator).to(inputs.device)
+        network = self._network(run.generator).to(inputs.device)
 
         def loss(places: Tensor, generator: Generator) -> Tensor:
             error: Tensor = network(inputs[places]) - pictures[places]
@@ -183,17 +153,7 @@ class UNet(LearnedInversion):
             found = torch.cat([network(part) for part in torch.split(judged_inputs, AT_ONCE)])
             return float((found.clamp(0, 1) - truth).square().mean())
 
-        record = fit_network(
-            network,
-            loss,
-            validation_mse,
-            items=len(inputs),
-            rate=self.rate,
-            budget=budget,
-            generator=generator,
-            checkpoint=checkpoint,
-            watch=watch,
-        )
+        record = fit_network(network, loss, validation_mse, run, items=len(inputs), rate=self.rate)
         return FittedUNet(self, start, network, record)
 
     def restore(self, state: dict[str, Tensor], record: FitRecord) -> FittedUNet:
@@ -209,25 +169,21 @@ class UNet(LearnedInversion):
         )
         return FittedUNet(self, start, network.eval(), record)
 
-    def _estimated(
-        self, training: Examples, judged: Pairs, budget: FitBudget, generator: Generator
-    ) -> tuple[Inverter, Tensor, Tensor]:
+    def _estimated(self, training: Examples, judged: Pairs, run: FitRun) -> tuple[Inverter, Tensor, Tensor]:
         """The start, and what the network learns from: inputs (M, 2, H, W) and pictures (M, 1, H, W)."""
         import torch
 
         copies = 1 if isinstance(training, Pairs) else self.copies
-        order = torch.randperm(len(training), generator=generator)
+        order = torch.randperm(len(training), generator=run.generator)
         halves = [order[::2], order[1::2]]
-        parts = [[training.draw(half, generator) for _ in range(copies)] for half in halves]
+        parts = [[training.draw(half, run.generator) for _ in range(copies)] for half in halves]
         if isinstance(self.start, ClosedInversion):
             start: Inverter = self.start
             starts: list[Inverter] = [start, start]
         else:
-            start = self.start.fit(training, judged, budget=budget, generator=generator)
-            starts = [
-                self.start.fit(_Some(training, half), judged, budget=budget, generator=generator)
-                for half in reversed(halves)
-            ]
+            alone = FitRun(run.budget, run.generator)
+            start = self.start.fit(training, judged, alone)
+            starts = [self.start.fit(_Some(training, half), judged, alone) for half in reversed(halves)]
         inputs = [self._inputs(one, pairs) for one, part in zip(starts, parts, strict=True) for pairs in part]
         pictures = [pairs.pictures.flatten(0, 1).unsqueeze(1) for part in parts for pairs in part]
         return start, torch.cat(inputs), torch.cat(pictures)

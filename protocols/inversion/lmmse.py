@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 
 from labctl.errors import BadInput
 from protocols.inversion.examples import all_pairs, check_examples
-from protocols.inversion.method import FitBudget, FitRecord, LearnedInversion, Watch, check_frames
+from protocols.inversion.method import FitRecord, FitRun, LearnedInversion, check_frames
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
     from protocols.inversion.examples import Examples, Pairs
     from protocols.inversion.gaussian import FrameCovariance, NormalPictures
@@ -43,16 +42,7 @@ class Lmmse(LearnedInversion):
     rank: Annotated[int, Ge(1), Le(8192)] = 1024
     """Deviations from the mean picture that are kept, the strongest."""
 
-    def fit(
-        self,
-        training: Examples,
-        validation: Examples,
-        *,
-        budget: FitBudget,
-        generator: Generator,
-        checkpoint: Path | None = None,
-        watch: Watch | None = None,
-    ) -> FittedLmmse:
+    def fit(self, training: Examples, validation: Examples, run: FitRun) -> FittedLmmse:
         """See `LearnedInversion.fit`. Raises BadInput where nothing is known of the camera."""
         import torch
 
@@ -61,7 +51,7 @@ class Lmmse(LearnedInversion):
         check_examples(training, validation)
         with torch.no_grad():
             prior = NormalPictures.of(training.pictures, self.rank)
-            judged = all_pairs(validation, generator)
+            judged = all_pairs(validation, run.generator)
             errors = self._errors(prior, judged)
         share, noise = min(errors, key=lambda setting: errors[setting])
         record = FitRecord("chosen", 0, 0, errors[share, noise], chosen={"share": share, "noise": noise})

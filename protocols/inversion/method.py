@@ -98,25 +98,28 @@ Watch = Callable[[int, int, float], None]
 """Told step, steps in all, and the validation error at every look; may raise to end the fit."""
 
 
+@dataclass(frozen=True)
+class FitRun:
+    """What one fit may spend, and what it is tied to.
+
+    generator: all chance comes from it. checkpoint: a file to go on from if it is there, written at every look and
+    removed in the end; an interrupted fit then ends as an uninterrupted one.
+    """
+
+    budget: FitBudget
+    generator: Generator
+    checkpoint: Path | None = None
+    watch: Watch | None = None
+
+
 class LearnedInversion(Inversion):
     """Settings of a method that learns from pairs of pictures and frames."""
 
     learns: ClassVar[bool] = True
 
-    def fit(
-        self,
-        training: Examples,
-        validation: Examples,
-        *,
-        budget: FitBudget,
-        generator: Generator,
-        checkpoint: Path | None = None,
-        watch: Watch | None = None,
-    ) -> FittedInversion:
-        """Learn from `training` until `validation` gets no better, or the budget is spent.
+    def fit(self, training: Examples, validation: Examples, run: FitRun) -> FittedInversion:
+        """Learn from `training` until `validation` gets no better, or the budget of `run` is spent.
 
-        generator: all chance comes from it. checkpoint: a file to go on from if it is there, written at every look and
-        removed in the end; an interrupted fit then ends as an uninterrupted one.
         Raises BadInput for fewer than two pairs of either, and where both are not of one grid.
         """
         raise NotImplementedError(f"{type(self).__name__} must define fit")
