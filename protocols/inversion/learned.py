@@ -12,16 +12,18 @@ from pydantic import Field
 
 from protocols.inversion.examples import Pairs, all_pairs, check_examples
 from protocols.inversion.fista import Fista
-from protocols.inversion.lmmse import Lmmse, needed
+from protocols.inversion.lmmse import Lmmse
 from protocols.inversion.method import (
     ClosedInversion,
     FitRecord,
     FitRun,
+    FittedInversion,
     Inverter,
     LearnedInversion,
     check_frames,
+    needed,
 )
-from protocols.inversion.regression import FittedRegression, Regression
+from protocols.inversion.regression import Regression
 from protocols.inversion.separable import SeparableTikhonov
 from protocols.inversion.variational import AdmmTv, Tikhonov
 from protocols.inversion.wiener import Wiener
@@ -112,6 +114,9 @@ Start = Annotated[
     Wiener | Tikhonov | SeparableTikhonov | AdmmTv | Fista | Lmmse | Regression, Field(discriminator="method")
 ]
 
+Started = ClosedInversion | FittedInversion
+"""A start that is ready to invert."""
+
 
 class UNet(LearnedInversion):
     """A U-shaped network that refines an estimate, and sees the frame beside it.
@@ -162,14 +167,14 @@ class UNet(LearnedInversion):
 
         network = self._network(torch.Generator())
         network.load_state_dict(_under("network.", state))
-        start: Inverter = (
+        start: Started = (
             self.start
             if isinstance(self.start, ClosedInversion)
             else self.start.restore(_under("start.", state), record)
         )
         return FittedUNet(self, start, network.eval(), record)
 
-    def _estimated(self, training: Examples, judged: Pairs, run: FitRun) -> tuple[Inverter, Tensor, Tensor]:
+    def _estimated(self, training: Examples, judged: Pairs, run: FitRun) -> tuple[Started, Tensor, Tensor]:
         """The start, and what the network learns from: inputs (M, 2, H, W) and pictures (M, 1, H, W)."""
         import torch
 
@@ -178,8 +183,8 @@ class UNet(LearnedInversion):
         halves = [order[::2], order[1::2]]
         parts = [[training.draw(half, run.generator) for _ in range(copies)] for half in halves]
         if isinstance(self.start, ClosedInversion):
-            start: Inverter = self.start
-            starts: list[Inverter] = [start, start]
+            start: Started = self.start
+            starts: list[Started] = [start, start]
         else:
             alone = FitRun(run.budget, run.generator)
             start = self.start.fit(training, judged, alone)
@@ -201,7 +206,7 @@ class UNet(LearnedInversion):
 class FittedUNet:
     """See `UNet`."""
 
-    def __init__(self, settings: UNet, start: Inverter, network: UNetwork, record: FitRecord) -> None:
+    def __init__(self, settings: UNet, start: Started, network: UNetwork, record: FitRecord) -> None:
         self.settings, self.start, self.network, self.record = settings, start, network, record
 
     def invert(self, frames: Tensor, camera: LinearCamera | None) -> Tensor:
@@ -215,7 +220,7 @@ class FittedUNet:
 
     def state(self) -> dict[str, Tensor]:
         """See `FittedInversion.state`."""
-        start = {} if isinstance(self.start, ClosedInversion) else self.start.state()  # type: ignore[attr-defined]
+        start = {} if isinstance(self.start, ClosedInversion) else self.start.state()
         named = {f"start.{name}": value for name, value in start.items()}
         return named | {f"network.{name}": value for name, value in self.network.state_dict().items()}
 
@@ -225,8 +230,7 @@ def network_inputs(start: Inverter, frames: Tensor, camera: LinearCamera | None)
     import torch
     import torch.nn.functional as F
 
-    known = camera if isinstance(start, FittedRegression) else needed(camera)
-    estimate = start.invert(frames, known).flatten(0, 1).unsqueeze(1)  # type: ignore[arg-type]
+    estimate = start.invert(frames, camera).flatten(0, 1).unsqueeze(1)
     level = frames.square().mean(dim=(-2, -1), keepdim=True).sqrt().clamp(min=1e-12)
     seen = (frames / level).flatten(0, 1).unsqueeze(1)
     seen = F.interpolate(seen, size=estimate.shape[-2:], mode="bilinear", align_corners=False)

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 
-from labctl.errors import BadInput
 from protocols.inversion.examples import all_pairs, check_examples
-from protocols.inversion.method import FitRecord, FitRun, LearnedInversion, check_frames
+from protocols.inversion.method import FitRecord, FitRun, LearnedInversion, check_frames, needed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -123,13 +122,6 @@ class FittedLmmse:
         if number == len(self._last[1]):
             self._last[1].append(FrameCovariance(self.prior, alone))
         return self._last[1][number]
-
-
-def needed(camera: LinearCamera | None) -> LinearCamera:
-    """The camera; raises BadInput where nothing is known of it."""
-    if camera is None:
-        raise BadInput("this inversion needs to know the camera; give one, or use `regression`, which does without")
-    return camera
 
 
 def single_cameras(camera: LinearCamera, count: int, channels: int) -> list[tuple[slice, int, LinearCamera]]:
