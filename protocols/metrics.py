@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from labctl.blurriness import BLUR_FILTER_PX, image_blurriness
 from labctl.errors import BadInput
-
-BLUR_FILTER_PX = 11
-"""Length of the re-blurring filter; values with different lengths cannot be compared. [Crete et al. 2007]"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +112,6 @@ def blurriness(frames: npt.ArrayLike, *, limit: int = 40) -> float:
     frames were noise-free. A frame without any structure counts as 1.
     Raises BadInput for frames smaller than the filter (11 px) in either direction, where the measure means nothing.
     """
-    from skimage.measure import blur_effect
-
     stack = np.asarray(frames)
     if stack.ndim != 3 or stack.shape[0] == 0:
         raise BadInput(f"frames have shape {stack.shape}; (N, h, w) with N of at least 1 is needed")
@@ -129,8 +125,7 @@ def blurriness(frames: npt.ArrayLike, *, limit: int = 40) -> float:
     seen = stack[:limit].astype(np.float64)
     if not np.isfinite(seen).all():
         raise BadInput("frames hold NaN or infinite values; only finite values have a blur; check the capture")
-    measure: Callable[..., float] = blur_effect
-    return float(np.mean([measure(frame, h_size=BLUR_FILTER_PX) for frame in seen]))
+    return float(np.mean([image_blurriness(frame) for frame in seen]))
 
 
 def aperture_ratio(mask: npt.ArrayLike) -> float:
