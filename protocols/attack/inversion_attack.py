@@ -14,7 +14,7 @@ from labctl.errors import BadInput
 from protocols.attack.beliefs import belief_of, light_of, noise_of
 from protocols.attack.control import CONTROLS, SharpTask, control_of, needed_of, sharp_recogniser
 from protocols.attack.frames import AttackedFrames, attacked_frames
-from protocols.attack.inverting import Fitted, fitted, inverted_by, undegraded
+from protocols.attack.inverting import Fitted, fitted, inverted, undegraded
 from protocols.attack.likeness import psnr_of, ssim_of
 from protocols.attack.pulse import pulse_of
 from protocols.attack.recognisers import Labelled, Recogniser, named_right, train_recogniser
@@ -171,7 +171,7 @@ class InversionAttack:
 
     def _inverted(self, solved: Fitted, part: Part, cameras: dict[Split, LinearCamera] | None, split: Split) -> Tensor:
         camera = None if cameras is None else cameras[split]
-        return inverted_by(solved.inverter, Pairs(part.scenes, part.light, camera))
+        return inverted(solved.inverter, Pairs(part.scenes, part.light, camera))
 
     def _examples_of(self, knowledge: Knowledge | None, cameras: dict[Split, LinearCamera] | None) -> Examples:
         """What a method may learn from. Who only believes in a camera learns from what that camera would give."""
