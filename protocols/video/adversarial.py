@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +11,8 @@ from labctl.errors import BadInput, RunFailed
 from protocols.accelerator import open_fabric
 from protocols.joint_training import Optimisation
 from protocols.keys import stream_seed
-from protocols.models import settle_batch_norm
 from protocols.simulation import ExposureRule, Simulation
-from protocols.splits import Split, spread
+from protocols.splits import Split
 from protocols.training_loop import Schedule, Stateful
 from protocols.video.adversary import Opponents, restart, reversed_gradient
 from protocols.video.camera_file import VideoCamera
@@ -31,8 +30,34 @@ if TYPE_CHECKING:
 VALIDATED = 256
 """Most validation clips that are looked at after every epoch."""
 
-SETTLED = 256
-"""Most training clips from which batch statistics are taken in the end."""
+
+class History:
+    """How the thresholds of the quantiser moved, (L - 1,) light of each epoch, and the losses of the present one."""
+
+    def __init__(self) -> None:
+        self.thresholds: list[list[float]] = []
+        self.losses: dict[str, float] = {}
+        self.seen = 0.0
+
+    def add(self, losses: dict[str, Tensor], share: float) -> None:
+        """Losses of a share of one step."""
+        self.seen += share
+        for name, loss in losses.items():
+            self.losses[name] = self.losses.get(name, 0.0) + share * float(loss.detach())
+
+    def means(self) -> dict[str, float]:
+        """Of the epoch, which ends with this."""
+        found = {f"{name}_loss": total / self.seen for name, total in self.losses.items()}
+        self.losses, self.seen = {}, 0.0
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """For checkpoints."""
+        return {"thresholds": self.thresholds, "losses": self.losses, "seen": self.seen}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.thresholds, self.losses, self.seen = state["thresholds"], state["losses"], state["seen"]
 
 
 class AdversarialTraining:
@@ -65,7 +90,7 @@ class AdversarialTraining:
         self.opponents = Opponents([self._new_opponent() for _ in range(step.attackers)])
         self.alpha = step.alpha_of(setting)
         self.schedule = Schedule(len(self.train_rows), step.epochs, step.batch, self.seed)
-        self.thresholds: list[list[float]] = []
+        self.history = History()
         self._static: Tensor | None = None
 
     # What the loop calls
@@ -80,6 +105,7 @@ class AdversarialTraining:
             "design": self.design,
             "task": self.task,
             "opponents": self.opponents,
+            "history": self.history,
             "camera_optimiser": camera,
             "opponents_optimiser": opponents,
         }
@@ -101,7 +127,7 @@ class AdversarialTraining:
         parts = indices.chunk(self.step.accumulate)
         for number, part in enumerate(parts):
             share = len(part) / len(indices)
-            loss, right = self._losses(step, part, generator)
+            loss, right = self._losses(step, part, share, generator)
             rights.append(right)
             told.append(share * loss)
             if number + 1 < len(parts):
@@ -109,7 +135,7 @@ class AdversarialTraining:
         total = told[-1] + sum(part.detach() for part in told[:-1])
         return total, torch.cat(rights)
 
-    def _losses(self, step: int, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _losses(self, step: int, indices: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         rows = torch.from_numpy(self.train_rows)[indices]
         actions, actors = self.action[rows], self.actor[rows]
         read = self.design.read_clips(self._light(indices, generator), self.step.operator)
@@ -129,8 +155,9 @@ class AdversarialTraining:
             if not bool(torch.isfinite(loss)):
                 raise RunFailed(
                     f"the {name} loss became {float(loss)} at step {step} of {self.schedule.steps}; the last "
-                    "checkpoint is kept: lower `rate`, the rates of the design, or `alpha`, and look at the clips it saw"
+                    "checkpoint is kept: lower `rate`, the rates of the design, or `alpha`, and look at its clips"
                 )
+        self.history.add(named, share)
         return total, logits.argmax(1) == actions
 
     def check_slopes(self) -> None:
@@ -146,13 +173,13 @@ class AdversarialTraining:
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """How the networks of the loop do on validation clips, and where the camera stands."""
-        values: dict[str, float] = {}
+        values = self.history.means() if self.history.seen else {}
         sigma = getattr(self.design, "sigma_px", None)
         if sigma is not None:
             values["sigma_px"] = float(sigma)
         told = self.design.electronics().get("thresholds_light")
         if told is not None:
-            self.thresholds.append(told)
+            self.history.thresholds.append(told)
         if len(self.val_rows):
             for module in (self.design, self.task, self.opponents):
                 module.eval()
@@ -165,15 +192,6 @@ class AdversarialTraining:
             values["val_accuracy"] = float((logits.argmax(1) == self.action[self.val_rows]).double().mean())
             values["val_privacy"] = self.opponents.right(read, self.actor[self.val_rows])
         return values
-
-    def settle(self) -> None:
-        """Take the batch statistics of the action network anew: the camera stands still from here on."""
-        few = torch.from_numpy(spread(len(self.train_rows), SETTLED))
-        self.design.eval()
-        with torch.no_grad():
-            light = self._light(few, torch.Generator().manual_seed(stream_seed(self.seed, "settle")))
-            read = torch.cat([self.design.read_clips(part, self.step.operator) for part in light.split(64)])
-        settle_batch_norm(self.task, read)  # type: ignore[arg-type]
 
     def camera(self) -> VideoCamera:
         """What was trained, on the CPU."""

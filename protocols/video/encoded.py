@@ -64,7 +64,7 @@ def encoded(
     with torch.no_grad():
         read = [camera.design.read_clips(part, operator) for part in light.split(READ_AT_ONCE)]
     labels = (torch.from_numpy(values[rows]) for values in (data.action, data.actor))
-    return EncodedClips(torch.cat(read) if read else light, *labels, data.clip_ids[rows])
+    return EncodedClips(torch.cat(read), *labels, data.clip_ids[rows])
 
 
 def _captured(

@@ -144,7 +144,7 @@ class TrainVideo(Step):
             context.log("this camera has nothing to learn; it is kept as it is")
         camera = training.camera()
         np.save(context.folder / "mask.npy", as_saved(camera.mask))
-        np.savez_compressed(context.folder / "thresholds.npz", light=np.array(training.thresholds))
+        np.savez_compressed(context.folder / "thresholds.npz", light=np.array(training.history.thresholds))
         save_video_camera(context.folder / "model.pt", camera)
         loop.drop_checkpoint(context)
         outputs = {"mask": context.folder / "mask.npy", "model": context.folder / "model.pt"}

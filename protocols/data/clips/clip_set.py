@@ -81,7 +81,7 @@ class ClipSet:
         t = self.frames
         ids = (self.clip_ids[:, None] * t + np.arange(t)).reshape(-1)
         labels, split = (np.repeat(of, t) for of in (self.action, self.split))
-        return ImageSet(_Frames(self.clips), labels, split, self.action_names, ids, self.skipped)
+        return ImageSet(_Frames(self.clips), labels, split, self.action_names, ids, self.skipped, together=t)
 
 
 class _Frames:

@@ -44,8 +44,11 @@ class VideoDesign(CameraDesign):
     def read_clip_shape(self, clip_shape: tuple[int, int, int]) -> tuple[int, int, int, int]:
         """(T', C, h', w') that `read_clips` makes of (T, h, w)."""
         frames, h, w = clip_shape
+        learning = self.training
+        self.eval()  # a range that follows what it sees must not follow this
         with torch.no_grad():
             shape = self.read_clips(torch.zeros(1, frames, 1, h, w)).shape
+        self.train(learning)
         return int(shape[1]), int(shape[2]), int(shape[3]), int(shape[4])
 
     def parameter_groups(self) -> list[dict[str, Any]]:
