@@ -95,8 +95,8 @@ class Capture(Step):
     """High dynamic range: every scene is taken at each of these multiples of the exposure, the first of which is 1."""
 
     order: OrderName = "shuffled"
-    """`interleaved` lets classes and splits take turns; `as-is` is the order of the data. Frames of a clip stay together
-    in any order."""
+    """`interleaved` lets classes and splits take turns; `as-is` is the order of the data. The frames of a clip stay
+    together in any order."""
 
     order_seed: Annotated[int, Ge(0), Le(2**32)] = 0
 

@@ -43,6 +43,8 @@ class Decoded:
 class Decoding(Protocol):
     """Which N scenes are made, and how. Equal keys give equal scenes; it can be hashed and compared."""
 
+    def __hash__(self) -> int: ...
+
     @property
     def names(self) -> Sequence[str]:
         """(N,) what each scene is made of."""

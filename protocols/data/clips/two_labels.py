@@ -50,8 +50,9 @@ def split_clips(
     for turn, actor in enumerate(people):
         dealt = _dealt([row for row, who in enumerate(actors) if who == actor], actions, names, seed, deeds, turn)
         if len(dealt) < wanted:
+            few = "1 clip" if len(dealt) == 1 else f"{len(dealt)} clips"
             raise BadInput(
-                f"{what}: actor '{actor}' has {len(dealt)} clips for {wanted} parts with fractions {fractions}; "
+                f"{what}: actor '{actor}' has {few} for {wanted} parts with fractions {fractions}; "
                 f"at least {wanted} are needed; add clips, leave the actor out, or set the val fraction to 0"
             )
         split[dealt] = np.repeat(np.arange(3, dtype=np.uint8), part_sizes(len(dealt), fractions))
