@@ -22,8 +22,8 @@ Measure = Literal["accuracy", "ssim", "psnr_db"]
 """`accuracy`: items are True where a name was right. `ssim`, `psnr_db`: how good each reconstruction is."""
 
 Where = Literal["frame", "field", "centre", "clip", "foreground"]
-"""What was judged: the coded frame itself; the whole scene; as much of its middle as a frame is large; a whole clip; what
-moves in a clip."""
+"""What was judged: the coded frame itself; the whole scene; as much of its middle as a frame is large; a whole clip;
+what moves in a clip."""
 
 MEASURE_OF = {"ssim": "ssim", "psnr_db": "psnr_db"}
 """Goals that are no names. Every other goal (identity, reidentification, an attribute) is an accuracy."""
