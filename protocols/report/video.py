@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 STRIP_FRAMES = 8
 STRIP_CLIPS = 2
+FEW_DESIGNS = 3
+"""Of more, one clip each is shown."""
 
 READ_WORDS = {"read_soft": "soft", "read_hard": "hard", "read_captured": "captured"}
 
@@ -61,10 +63,11 @@ def _strips(evidence: Evidence, shown: Mapping[str, Mapping[str, Any]]) -> list[
     from protocols.report.video_figures import strips_figure
 
     blocks: list[Block] = []
+    clips = STRIP_CLIPS if len(shown) <= FEW_DESIGNS else 1
     for design, kept in list(shown.items())[:SHOWN_DESIGNS]:
         frames = int(kept["scenes"].shape[1])
         groups = {
-            _title(evidence, kept, clip): strips_of(kept, clip) for clip in range(min(STRIP_CLIPS, len(kept["scenes"])))
+            _title(evidence, kept, clip): strips_of(kept, clip) for clip in range(min(clips, len(kept["scenes"])))
         }
         caption = (
             f"{design}: test clips before and after the encoder, each frame at its time. Read-outs span −1 to 1 with 0 "
@@ -125,7 +128,7 @@ def _steps(shown: Mapping[str, Mapping[str, Any]]) -> list[Block]:
     words = []
     for design, by_operator in curves.items():
         flat = dead_zone(by_operator["hard"])
-        where = f"{flat[0]:+.3f} to {flat[1]:+.3f}".replace("-", "−")
+        where = f"{flat[0]:+.2f} to {flat[1]:+.2f}".replace("-", "−")
         words.append(f"{design}: {len(by_operator['hard'].edges) + 1} levels, the one around zero from {where}")
     return [
         Picture(

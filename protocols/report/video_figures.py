@@ -108,6 +108,7 @@ def transfer_figure(curves: Mapping[str, Mapping[str, TransferCurve]]) -> Figure
         )
         axes.set_title(name, loc="left")
         axes.set_xlabel("change of light (white = 1)" if of_change else "light (white = 1)")
+        axes.locator_params(axis="x", nbins=5)
         axes.grid(zorder=0)
         axes.set_axisbelow(True)
     for row in grid:

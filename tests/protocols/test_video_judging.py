@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
+from labctl.api import prepare
+from labctl.config import ConfigError
 from labctl.errors import BadInput, Stopped
 from protocols.attack.record import Attack, AttackFolder
 from protocols.attack.table import in_words, rows_of, strongest
@@ -39,6 +42,13 @@ TINY = {"epochs": 1, "first_cycle": 1, "shift_px": 0, "batch": 16}
 NETWORK = {"type": "small-3d"}
 FRAME = {"type": "small-frame"}
 MODEL = "${steps.train.model}"
+
+
+@pytest.fixture(autouse=True)
+def held_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cameras come from memory, and their clips without a rig."""
+    monkeypatch.setattr("protocols.video.camera_file.load_video_camera", doubles.load_video_camera)
+    monkeypatch.setattr("protocols.video.encoded.encoded", doubles.encoded)
 
 
 def attack_step(**more: Any) -> AttackVideo:
@@ -367,3 +377,54 @@ def test_soft_and_hard_read_outs_are_attacks_of_their_own_and_the_strongest_is_t
     assert by_frame is not None
     assert by_frame.interval.mean == pytest.approx(0.4)
     assert "frame by frame" in in_words(by_frame)
+
+
+# Bad input
+
+
+def planned(tmp_path: Path, judge: dict[str, Any], **more: Any) -> None:
+    """Plan a protocol in which a step judges a camera; raises what a user would read."""
+    protocol = {
+        "version": 1, "name": "judged", "scene_px": [32, 32], "mask_cells": [5, 5], "data": {"type": "moving_digits"},
+        "designs": {"disc": {"type": "disc", "radius_cells": 2}},
+        "steps": {"train": {"type": "train"}, "judge": {"model": MODEL, **judge}}, **more,
+    }  # fmt: skip
+    path = tmp_path / "protocol.yaml"
+    path.write_text(yaml.safe_dump(protocol, sort_keys=False))
+    prepare(path, rig="sim-video")
+
+
+def test_single_pictures_are_no_clips(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="needs clips, and 'digits' gives single pictures"):
+        planned(tmp_path, {"type": "attack_video"}, data={"type": "digits"})
+
+
+def test_a_camera_that_reads_single_frames_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="needs a camera that reads clips, and 'disc' reads single frames"):
+        planned(tmp_path, {"type": "evaluate_video"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"type": "evaluate_video", "stage": "captured"}, "needs captured frames"),
+        ({"type": "evaluate_video", "finetune": {"epochs": 1}}, "add `frames` and `trained_on`"),
+        ({"type": "attack_video", "calibration": "${steps.calibrate.calibration}"}, "there are none; take it away"),
+        ({"type": "attack_video", "attackers": []}, "has 0 items; at least 1 allowed"),
+        ({"type": "evaluate_video", "operator": "firm"}, "'firm' is not allowed; allowed: soft, hard"),
+        ({"type": "audit", "model": None, "demand": {"identity": {"at_most": 0.3}}}, "nobody attacks 'identity'"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], says: str
+) -> None:
+    monkeypatch.setattr("protocols.video.encodings.check_clips", lambda setting: None)
+    steps: dict[str, Any] = {"calibrate": {"type": "calibrate"}, "train": {"type": "train"}}
+    if settings["type"] == "audit":
+        settings = {key: value for key, value in settings.items() if key != "model"}
+        steps["attack"] = {"type": "attack_video", "model": MODEL}
+        steps["judge"] = settings
+    else:
+        steps["judge"] = {"model": MODEL, **settings}
+    with pytest.raises(ConfigError, match=says):
+        planned(tmp_path, {}, steps=steps)

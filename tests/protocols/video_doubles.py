@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+import protocols.video
 from labctl.frozen import Frozen
 from labctl.references import Reference
 from labctl.steps import StepContext, StepResult, StepSetting
@@ -177,20 +179,25 @@ MODEL = Reference.parse("${steps.train.model}")
 
 
 def install() -> None:
-    """Stand in for the modules that make cameras and networks, so that judging is tested alone."""
-    networks = ModuleType("protocols.video.networks")
-    for name, value in {
+    """Stand in for networks, files and read-outs that are not there yet."""
+    networks = {
         "Small3d": Small3d, "SmallFrame": SmallFrame, "Unet3d": Unet3d,
         "ActionNetwork": Annotated[Small3d, Field()],
         "AttackerNetwork": Annotated[Small3d | SmallFrame, Field(discriminator="type")],
-    }.items():  # fmt: skip
-        setattr(networks, name, value)
-    files = ModuleType("protocols.video.camera_file")
-    files.load_video_camera = lambda path, setting: CAMERAS[path]  # type: ignore[attr-defined]
-    encoding = ModuleType("protocols.video.encoded")
-    encoding.encoded, encoding.EncodedClips = encoded, EncodedClips  # type: ignore[attr-defined]
-    for module in (networks, files, encoding):
-        sys.modules.setdefault(module.__name__, module)
+    }  # fmt: skip
+    files = {"load_video_camera": load_video_camera}
+    encoding = {"encoded": encoded, "EncodedClips": EncodedClips}
+    for name, values in (("networks", networks), ("camera_file", files), ("encoded", encoding)):
+        full = f"protocols.video.{name}"
+        if full not in sys.modules and importlib.util.find_spec(full) is None:
+            module = ModuleType(full)
+            vars(module).update(values)
+            sys.modules[module.__name__] = module
+            setattr(protocols.video, name, module)
+
+
+def load_video_camera(path: Path, setting: Any) -> Any:
+    return CAMERAS[path]
 
 
 @dataclass
