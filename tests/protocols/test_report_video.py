@@ -23,8 +23,6 @@ from protocols.report.video_figures import Strip, moving_picture, strips_figure,
 from protocols.video.transfer import TransferCurve, transfer_curve
 from tests.protocols import video_doubles as doubles
 
-doubles.install()
-
 T, SIDE = doubles.FRAMES, doubles.SIDE
 
 
@@ -151,7 +149,8 @@ def test_kept_clips_are_those_of_the_data_and_their_read_outs(tmp_path: Path) ->
 
 
 HEAD = {
-    "name": "n", "description": "", "rig": "r", "nature": "", "real": False, "status": "", "complete": True, "began": "",
+    "name": "n", "description": "", "rig": "r", "nature": "", "real": False, "status": "", "complete": True,
+    "began": "",
     "made": "", "alarms": [], "headline": "", "second": "", "designs": "", "seeds": "",
 }  # fmt: skip
 
