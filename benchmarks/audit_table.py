@@ -14,16 +14,15 @@ calibrations lie in OUT/work: they show faces.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from audit_cameras import KNOBS, Variant, chosen_knob, model_of, plan_of, train_camera, variants
+from cells import Cells, say
 
 ATTACKED = ("simulated", "captured")
 
@@ -54,7 +53,7 @@ def main() -> None:
         _all_cells(options, data, out)
     from audit_table_page import write_page
 
-    write_page(cells_of(out), out)
+    write_page(cells_of(out).of(), out)
 
 
 def _all_cells(options: argparse.Namespace, data: str, out: Path) -> None:
@@ -68,7 +67,7 @@ def _all_cells(options: argparse.Namespace, data: str, out: Path) -> None:
         for design in options.designs:
             knob = chosen_knob(design, options.seeds[0], out)
             for stage in ATTACKED:
-                if stage not in options.stages or knob is None or (design, seed, stage) in _there(out):
+                if stage not in options.stages or knob is None or (design, seed, stage) in cells_of(out).there:
                     continue
                 variant = Variant(design, knob, seed)
                 train_camera(variant, data, out)
@@ -77,8 +76,7 @@ def _all_cells(options: argparse.Namespace, data: str, out: Path) -> None:
                 except RuntimeError as error:
                     _say(f"{variant.name}, {stage}", {"failed": str(error)})
                     continue
-                with (out / "cells.jsonl").open("a") as file:
-                    file.write(json.dumps(cell) + "\n")
+                cells_of(out).add(cell)
                 _say(f"{variant.name}, {stage}", {"accuracy": cell["accuracy"], "seconds": cell["seconds"]})
 
 
@@ -152,17 +150,9 @@ def attack_steps(variant: Variant, out: Path, captured: bool) -> list[str]:
     ]
 
 
-def cells_of(out: Path) -> list[dict[str, Any]]:
-    """All cells, the last of each; a line that was cut off is left out."""
-    path = out / "cells.jsonl"
-    found: dict[tuple[str, int, str], dict[str, Any]] = {}
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            cell = json.loads(line)
-        except ValueError:
-            continue
-        found[cell["design"], cell["seed"], cell["stage"]] = cell
-    return list(found.values())
+def cells_of(out: Path) -> Cells:
+    """All cells, the last of each."""
+    return Cells(out / "cells.jsonl", ("design", "seed", "stage"))
 
 
 def _cell_of(done: Any, variant: Variant, stage: str, folder: Path) -> dict[str, Any]:
@@ -190,15 +180,10 @@ def _cell_of(done: Any, variant: Variant, stage: str, folder: Path) -> dict[str,
     }
 
 
-def _there(out: Path) -> set[tuple[str, int, str]]:
-    return {(cell["design"], cell["seed"], cell["stage"]) for cell in cells_of(out)}
-
-
 def _say(name: str, told: dict[str, Any]) -> None:
     kept: Sequence[str] = ("val_accuracy", "accuracy", "aperture_ratio", "seconds", "failed")
     words = ", ".join(f"{key} {told[key]}" for key in kept if key in told)
-    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {name}: {words}\n")
-    sys.stderr.flush()
+    say(f"{name}: {words}")
 
 
 if __name__ == "__main__":

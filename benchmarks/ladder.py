@@ -14,7 +14,6 @@ calibrations lie in OUT/work while they are needed and are removed behind a cell
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -26,6 +25,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cells import Cells, one_thread, say
 from ladder_table import HOW, Rung, as_markdown, draw, facts_as_markdown, rows_of
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def main() -> None:
 
 def write_table(out: Path) -> None:
     """`ladder.md` and `ladder.png` of the cells in `out`."""
-    cells = _cells(out)
+    cells = _cells(out).of()
     if not cells:
         raise SystemExit(f"there are no cells in {out}; run without --table")
     names = {"faces": "LFW-11", "digits": "Digits"}
@@ -136,26 +136,25 @@ def write_table(out: Path) -> None:
 
 
 def _climb_all(sets: Sequence[DataSet], rigs: Sequence[int], seeds: Sequence[int], out: Path, workers: int) -> None:
-    there = {(cell["data"], cell["rig"], cell["seed"]) for cell in _cells(out)}
+    there = _cells(out).there
     jobs = [
         Job(rig, tuple((data, seed) for data in sets for seed in seeds if (data.name, rig, seed) not in there), out)
         for rig in rigs
     ]
     jobs = [job for job in jobs if job.cells]
-    began = time.monotonic()
     with ProcessPoolExecutor(max_workers=max(workers, 1), mp_context=get_context("spawn")) as pool:
         needed = sorted({(data, seed) for job in jobs for data, seed in job.cells}, key=lambda c: (c[0].name, c[1]))
         for future in as_completed([pool.submit(train_ideal, data, seed, out) for data, seed in needed]):
-            _say(began, future.result())
+            say(future.result())
         for future in as_completed([pool.submit(climb_rig, job) for job in jobs]):
-            _say(began, future.result())
+            say(future.result())
 
 
 def train_ideal(data: DataSet, seed: int, out: Path) -> str:
     """The camera of one seed, trained by the `train` step of the protocol; kept in OUT/work/ideal."""
     from ladder_cell import climb
 
-    _one_thread(out / "work" / "state" / "ideal")
+    one_thread(out / "work" / "state" / "ideal")
     path = _ideal(out, data, seed)
     if path.exists():
         return f"{data.name}, seed {seed}: the camera is there"
@@ -173,7 +172,7 @@ def climb_rig(job: Job) -> str:
     from ladder_cell import climb
 
     # A state folder of its own: as-built rigs share a name, and with it a lock and a shelf of calibrations.
-    _one_thread(job.out / "work" / "state" / f"rig{job.rig}")
+    one_thread(job.out / "work" / "state" / f"rig{job.rig}")
     times, given = [], dict[str, Any]()
     for data, seed in job.cells:
         began = time.monotonic()
@@ -188,8 +187,7 @@ def climb_rig(job: Job) -> str:
         done = climb(plan, folder, given=given)
         cell = _cell_of(done, data.name, job.rig, seed)
         cell["seconds"]["all"] = round(time.monotonic() - began, 1)
-        with (job.out / "cells.jsonl").open("a") as file:
-            file.write(json.dumps(cell) + "\n")
+        _cells(job.out).add(cell)
         shutil.rmtree(folder)
         times.append(cell["seconds"]["all"])
     return f"rig {job.rig}: {len(times)} cells, {sum(times):.0f} s"
@@ -250,14 +248,6 @@ def _without_train(data: DataSet) -> list[str]:
     return [change for change in data.overrides if not change.startswith("steps.train.")]
 
 
-def _one_thread(state: Path) -> None:
-    import torch
-
-    state.mkdir(parents=True, exist_ok=True)
-    os.environ["LABCTL_STATE"] = str(state)
-    torch.set_num_threads(1)
-
-
 def _ideal(out: Path, data: DataSet, seed: int) -> Path:
     return out / "work" / "ideal" / f"{data.name}-seed{seed}.pt"
 
@@ -276,24 +266,8 @@ def _data_sets(given: Path | None, wanted: Sequence[str]) -> list[DataSet]:
     return sets
 
 
-def _cells(out: Path) -> list[dict[str, Any]]:
-    path = out / "cells.jsonl"
-    if not path.exists():
-        return []
-    lines = path.read_text().splitlines()
-    found = {}
-    for line in lines:
-        try:
-            cell = json.loads(line)
-        except ValueError:  # cut off when somebody stopped it
-            continue
-        found[cell["data"], cell["rig"], cell["seed"]] = cell
-    return list(found.values())
-
-
-def _say(began: float, text: str) -> None:
-    sys.stderr.write(f"{time.monotonic() - began:6.0f} s  {text}\n")
-    sys.stderr.flush()
+def _cells(out: Path) -> Cells:
+    return Cells(out / "cells.jsonl", ("data", "rig", "seed"))
 
 
 if __name__ == "__main__":

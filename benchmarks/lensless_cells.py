@@ -1,16 +1,15 @@
-"""Cells of the lensless benchmarks: one camera trained and tested by the steps of a protocol, one JSON line each."""
+"""One cell of the lensless benchmarks: a camera trained and tested by the steps of a protocol."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from cells import one_thread
 
 PROTOCOL = Path(__file__).parents[1] / "configs" / "protocols" / "paper-lensless-table.yaml"
 
@@ -40,39 +39,6 @@ SETS = {
                         20, ", split_key: split_light"),
     "orl": FaceSet("orl", "ORL, 40 identities", "faces_orl/orl.npz", 60),
 }  # fmt: skip
-
-
-class Cells:
-    """Cells that are there, by the values of `keys`; kept in `path`, one line each, so that a stopped run goes on."""
-
-    def __init__(self, path: Path, keys: Sequence[str]) -> None:
-        self.path, self.keys = path, tuple(keys)
-        self.there: dict[tuple[Any, ...], dict[str, Any]] = {}
-        for line in path.read_text().splitlines() if path.exists() else []:
-            try:
-                cell = json.loads(line)
-            except ValueError:  # cut off when somebody stopped it
-                continue
-            self.there[self._key(cell)] = cell
-
-    def missing(self, wanted: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Of these, in order, those that are not there."""
-        return [dict(cell) for cell in wanted if self._key(cell) not in self.there]
-
-    def of(self, **values: Any) -> list[dict[str, Any]]:
-        """Cells with these values."""
-        return [cell for cell in self.there.values() if all(cell[key] == value for key, value in values.items())]
-
-    def add(self, cell: Mapping[str, Any]) -> None:
-        """Keep one more, on the disk before it counts."""
-        with self.path.open("a") as file:
-            file.write(json.dumps(cell) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        self.there[self._key(cell)] = dict(cell)
-
-    def _key(self, cell: Mapping[str, Any]) -> tuple[Any, ...]:
-        return tuple(cell[key] for key in self.keys)
 
 
 def train_and_test(design: str, seed: int, overrides: Sequence[str], rig: Sequence[str], work: Path) -> dict[str, Any]:
@@ -111,34 +77,11 @@ def train_and_test(design: str, seed: int, overrides: Sequence[str], rig: Sequen
 
 def prepare(out: Path) -> Path:
     """One thread, a state folder of its own; returns the folder with data that LABCTL_DATA names."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    state = out / "work" / "state"
-    state.mkdir(parents=True, exist_ok=True)
-    os.environ["LABCTL_STATE"] = str(state)
-    import torch
-
-    torch.set_num_threads(1)
+    one_thread(out / "work" / "state")
     named = os.environ.get("LABCTL_DATA")
     if not named:
         raise SystemExit("set LABCTL_DATA to the folder that holds the sets of faces")
     return Path(named)
-
-
-def own_folder(out: Path) -> Path:
-    """Where this process may work: several can fill one folder, each with cells of its own."""
-    return out / "work" / f"cell-{os.getpid()}"
-
-
-def until(minutes: float | None) -> Callable[[], bool]:
-    """Whether the time is up; a cell that has begun is ended."""
-    began = time.monotonic()
-    return lambda: minutes is not None and time.monotonic() - began > 60 * minutes
-
-
-def say(text: str) -> None:
-    """One line for who waits."""
-    sys.stderr.write(f"{time.strftime('%H:%M:%S')}  {text}\n")
-    sys.stderr.flush()
 
 
 def right_of(cell: Mapping[str, Any]) -> Any:

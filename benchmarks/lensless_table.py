@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lensless_cells import SETS, Cells, FaceSet, own_folder, prepare, right_of, say, train_and_test, until
+from cells import Cells, own_folder, say, until
+from lensless_cells import SETS, FaceSet, prepare, right_of, train_and_test
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lensless_cells import SETS, Cells, own_folder, prepare, right_of, say, train_and_test, until
+from cells import Cells, own_folder, say, until
+from lensless_cells import SETS, prepare, right_of, train_and_test
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -246,7 +247,7 @@ def draw(rows: Sequence[Row], majority: float) -> Figure:
 
 
 def _write(cells: Cells, out: Path) -> None:
-    there = list(cells.there.values())
+    there = cells.of()
     if not there:
         raise SystemExit(f"there are no cells in {out}; run without --table")
     rows = rows_of(there)

@@ -27,6 +27,7 @@ from labctl.exposure import Exposure, Frames, still_plan
 from labctl.frames.witness import BlockWitness, measure_witness
 from labctl.rig import Rig
 from labctl.roads import FULL_LEVEL, MonitorRoad, to_device_plan
+from labctl.study.analysis import wilson
 from protocols.capture.exposures import white_exposure
 from protocols.data import Digits
 from protocols.twin_witness import twin_witness
@@ -231,7 +232,7 @@ def _rates(schedule: Schedule, told: Sequence[str]) -> list[str]:
     for word in ("right", *FAULTS):
         called = Counter(said for asked, said in zip(schedule.words, told, strict=True) if asked == word)
         count, doubted = called.total(), called.total() - called["right"]
-        low, high = wilson(doubted, count)
+        low, high = wilson(doubted, count) if count else (0.0, 1.0)
         names = ", ".join(f"{name} {number}" for name, number in called.most_common())
         lines.append(
             f"| {word} | {count} | {doubted} | {doubted / max(count, 1):.4f} | {low:.4f}..{high:.4f} | {names} |"
@@ -275,15 +276,6 @@ def _distances(witness: BlockWitness, schedule: Schedule, scenes: npt.NDArray[np
         if word in ("torn", "late"):
             found[index] = np.linalg.norm(responses.grid.means((share * (old - own))[None]) @ light)
     return found
-
-
-def wilson(hits: int, count: int) -> tuple[float, float]:
-    """95 % interval of a rate."""
-    if count == 0:
-        return 0.0, 1.0
-    z, rate = 1.96, hits / count
-    middle, half = rate + z * z / (2 * count), z * math.sqrt(rate * (1 - rate) / count + z * z / (4 * count**2))
-    return max(0.0, (middle - half) / (1 + z * z / count)), min(1.0, (middle + half) / (1 + z * z / count))
 
 
 if __name__ == "__main__":

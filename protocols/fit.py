@@ -33,7 +33,18 @@ def check_fit(setting: StepSetting) -> None:
 
 
 def check_network(setting: StepSetting) -> None:
-    """Raise BadInput when the model cannot read frames of the size that this rig and the read-out will give."""
+    """Raise BadInput when the model cannot read frames of the size that this rig and the read-out will give.
+
+    Nor can it read what a camera for clips gives.
+    """
+    from sim.designs.video.base import VideoDesign
+
+    if isinstance(built_design(setting), VideoDesign):
+        raise BadInput(
+            f"'{setting.design}' reads clips, and step '{setting.name}' learns from pictures; use `train_video`, or "
+            "another design",
+            at=("designs", str(setting.design)),
+        )
     scene_px, cells = setting.protocol.grids()
     frame = setting.rig.twin.frame_shape(cells, scene_px)
     read = built_design(setting).read_shape(frame)

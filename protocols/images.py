@@ -96,6 +96,23 @@ def check_picture_header(path: Path) -> None:
         raise UnreadablePicture(str(error) or type(error).__name__) from error
 
 
+def has_colour(path: Path) -> bool:
+    """Whether a picture file stores colour: a palette of greys and transparency are none. Reads the header only.
+
+    Raises UnreadablePicture when the file is no picture.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            if "P" in picture.getbands():
+                palette = np.array(picture.getpalette("RGB")).reshape(-1, 3)
+                return bool((palette != palette[:, :1]).any())
+            return len(set(picture.getbands()) - {"A", "a"}) > 1
+    except (*_UNREADABLE, Image.DecompressionBombError) as error:
+        raise UnreadablePicture(str(error) or type(error).__name__) from error
+
+
 def npz_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
     """Shape and type of every array of an npz file, without its content. Raises BadInput when damaged."""
     headers = {}

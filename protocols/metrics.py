@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from labctl.blurriness import BLUR_FILTER_PX, image_blurriness
 from labctl.errors import BadInput
-
-BLUR_FILTER_PX = 11
-"""Length of the re-blurring filter; values with different lengths cannot be compared. [Crete et al. 2007]"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +112,6 @@ def blurriness(frames: npt.ArrayLike, *, limit: int = 40) -> float:
     frames were noise-free. A frame without any structure counts as 1.
     Raises BadInput for frames smaller than the filter (11 px) in either direction, where the measure means nothing.
     """
-    from skimage.measure import blur_effect
-
     stack = np.asarray(frames)
     if stack.ndim != 3 or stack.shape[0] == 0:
         raise BadInput(f"frames have shape {stack.shape}; (N, h, w) with N of at least 1 is needed")
@@ -129,8 +125,7 @@ def blurriness(frames: npt.ArrayLike, *, limit: int = 40) -> float:
     seen = stack[:limit].astype(np.float64)
     if not np.isfinite(seen).all():
         raise BadInput("frames hold NaN or infinite values; only finite values have a blur; check the capture")
-    measure: Callable[..., float] = blur_effect
-    return float(np.mean([measure(frame, h_size=BLUR_FILTER_PX) for frame in seen]))
+    return float(np.mean([image_blurriness(frame) for frame in seen]))
 
 
 def aperture_ratio(mask: npt.ArrayLike) -> float:
@@ -170,11 +165,7 @@ def _bootstrap(
     seed: int,
     groups: Sequence[npt.ArrayLike] | None = None,
 ) -> Interval:
-    """items_by_seed: (n_items,) values of each seed. Equally many items are resampled together.
-
-    Where values repeat, drawing n items with replacement *is* a multinomial draw of their counts: the exact
-    bootstrap distribution without an array of (resamples, n_items).
-    """
+    """items_by_seed: (n_items,) values of each seed, of which items are resampled, or whole `groups`."""
     if not items_by_seed:
         raise BadInput("no seeds were given; at least one array of answers is needed")
     if not 0 < level < 1:
@@ -182,12 +173,22 @@ def _bootstrap(
     if resamples < 100:
         raise BadInput(f"resamples is {resamples}; at least 100 are needed for the ends of an interval")
     rng = np.random.default_rng(seed)
-    if groups is not None:
+    if groups is None:
+        replicates = _replicates_of_items(items_by_seed, resamples, rng)
+    else:
         replicates = _replicates_of_groups(items_by_seed, [np.asarray(values) for values in groups], resamples, rng)
-        low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
-        return Interval(
-            mean=float(np.mean([items.mean() for items in items_by_seed])), low=float(low), high=float(high)
-        )
+    low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(mean=float(np.mean([items.mean() for items in items_by_seed])), low=float(low), high=float(high))
+
+
+def _replicates_of_items(
+    items_by_seed: Sequence[npt.NDArray[Any]], resamples: int, rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """(resamples,) means over seeds, items drawn with replacement; the same items for all seeds where equally many.
+
+    Where values repeat, drawing n items with replacement *is* a multinomial draw of their counts: the exact
+    bootstrap distribution without an array of (resamples, n_items).
+    """
     same_items = len({items.size for items in items_by_seed}) == 1
     drawn_together = (
         [np.stack(items_by_seed).mean(axis=0)] if same_items else [items.astype(float) for items in items_by_seed]
@@ -197,9 +198,7 @@ def _bootstrap(
         values, counts = np.unique(items, return_counts=True)
         drawn = rng.multinomial(items.size, counts / items.size, size=resamples)
         replicates += drawn @ values / items.size
-    replicates /= len(drawn_together)
-    low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(mean=float(np.mean([items.mean() for items in items_by_seed])), low=float(low), high=float(high))
+    return replicates / len(drawn_together)
 
 
 def _replicates_of_groups(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "labctl.model/2"
 
-_DAMAGED = (
+UNREADABLE = (
     OSError, EOFError, RuntimeError, AttributeError, LookupError, TypeError, ValueError, pickle.UnpicklingError,
     zipfile.BadZipFile,
 )  # fmt: skip
@@ -144,7 +144,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         saved: dict[str, Any] = torch.load(path.expanduser(), weights_only=True, map_location="cpu")
         schema = saved.get("schema")
-    except _DAMAGED as error:
+    except UNREADABLE as error:
         raise RunFailed(f"{path} is no trained camera, or damaged ({type(error).__name__}); train again") from error
     if schema != SCHEMA:
         raise RunFailed(f"{path} has schema {schema}; {SCHEMA} is needed; train again")

@@ -99,13 +99,15 @@ def run_loop(
     validate: Callable[[], dict[str, float]],
     backward: Callable[[Tensor], None] = Tensor.backward,
     golden: Golden | None = None,
+    check_slopes: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Train; returns loss and accuracy of the last epoch with what `validate` said.
 
     one_step(step, indices, generator) returns (loss, logits are right (n,) bool); it must draw from `generator` only.
     golden: the reference frame of the simulator that makes the frames; kept in checkpoints, so that a training that
-    goes on in another simulator says so. Raises Stopped after saving when the user asks, RunFailed when the loss is
-    no longer finite.
+    goes on in another simulator says so. check_slopes: called before weights move; may raise RunFailed. A step may call
+    `backward` itself for parts of its batch; what it returns is added to them. Raises Stopped after saving when the
+    user asks, RunFailed when the loss is no longer finite.
     """
     start, sums, last = 0, _Sums(), dict[str, float]()
     path = context.folder / CHECKPOINT
@@ -125,10 +127,11 @@ def run_loop(
         generator = torch.Generator().manual_seed(stream_seed(schedule.seed, "step", step))
         _seed_dropout(stream_seed(schedule.seed, "dropout", step))
         indices = schedule.batch_of(step)
-        loss, right = one_step(step, indices, generator)
         for optimiser in optimisers:
             optimiser.zero_grad(set_to_none=True)
+        loss, right = one_step(step, indices, generator)
         backward(loss)
+        check_slopes()
         for optimiser in optimisers:
             optimiser.step()
         for rate in rates:

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from labctl import __version__
+from tests.bad_input.clip_cases import CLIP_CASES
 from tests.bad_input.command_cases import COMMAND_CASES
 from tests.bad_input.data_cases import DATA_CASES, npz, pictures
 from tests.bad_input.lab import PROTOCOL, RUN, Case, labctl, listing
 from tests.bad_input.protocol_cases import PROTOCOL_CASES
 from tests.bad_input.rig_cases import RIG_CASES
 
-CASES = [*PROTOCOL_CASES, *DATA_CASES, *RIG_CASES, *COMMAND_CASES]
+CASES = [*PROTOCOL_CASES, *DATA_CASES, *CLIP_CASES, *RIG_CASES, *COMMAND_CASES]
 SHORT = """\
 data: {type: folder, path: pics, corrupt: skip}
 steps:

@@ -37,16 +37,19 @@ def test_the_package_of_the_plug_in_page_runs(tmp_path: Path, configs: Path) -> 
         "designs: {ring: {type: ring, inner_cells: 2}}\ncompare: [ring]\n"
         "steps:\n  train: {type: train, epochs: 1}\n"
         '  count: {type: count-open, mask: "${steps.train.mask}"}\n'
+        '  named: {type: attack_recognise, model: "${steps.train.model}", attackers: [{type: two-layers, hidden: 32}],'
+        " budget: {epochs: 2, first_cycle: 2}}\n"
         + "".join(
             f"  {name}: null\n"
             for name in ("simulated", "display", "capture", "captured", "finetune", "finetuned", "report")
         )
     )
     command = [sys.executable, "-m", "labctl", "run", str(protocol), "--out", str(tmp_path / "run"), "--json"]
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     assert '"open_cells": ' in done.stdout
+    assert "identity by two-layers, all labels: " in done.stderr
 
 
 @pytest.mark.slow

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from labctl.blurriness import BLUR_FILTER_PX, image_blurriness
+
 Levels = npt.NDArray[np.uint8]
 Encoding = Literal["linear", "srgb"]
 """How light becomes levels of the participant's screen. `linear`: level = light, right for pictures that were taken for
@@ -15,9 +17,6 @@ radiance as they are; `srgb`: by the curve of IEC 61966-2-1, right for radiance 
 
 RANGE_PERCENT = (0.2, 99.8)
 """Each frame is stretched so that these of its pixels are black and white: people get the best view that it allows."""
-
-BLUR_FILTER_PX = 11
-"""Length of the re-blurring filter, that of `protocols.metrics.blurriness`: other lengths give other values."""
 
 
 def frame_levels(frame: npt.NDArray[Any], encoding: Encoding) -> Levels:
@@ -50,13 +49,9 @@ def frame_blurriness(frame: npt.NDArray[Any]) -> float | None:
 
     A measured frame has noise, which looks sharp and lowers the value. None for frames smaller than the filter.
     """
-    from skimage.measure import blur_effect
-
     if min(frame.shape[1:]) < BLUR_FILTER_PX:
         return None
-    channels = np.asarray(frame, dtype=np.float64)
-    measure: Any = blur_effect
-    return float(np.mean([measure(channel, h_size=BLUR_FILTER_PX) for channel in channels]))
+    return float(np.mean([image_blurriness(channel) for channel in frame]))
 
 
 def thumbnail(levels: Levels, shape: tuple[int, int]) -> npt.NDArray[np.float64]:

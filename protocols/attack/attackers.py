@@ -1,17 +1,48 @@
-"""Who attacks, and with how much effort: the families of recognisers and their budget."""
+"""Who attacks, and with how much effort: the families of recognisers and their budget.
+
+Registered under the entry-point group `labctl.attackers`; a lab adds its own by another `AttackerSettings`.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
-from pydantic import AfterValidator, Field
+from annotated_types import Ge, Gt, Le, Lt
 
 from labctl.frozen import Frozen
 from protocols.augmentation import Augmentation
 
+if TYPE_CHECKING:
+    from torch import nn
 
-class Linear(Frozen):
+    from protocols.attack.recognisers import Effort, Labelled, Pulse, Recogniser
+
+
+class AttackerSettings(Frozen):
+    """A recogniser that an attacker may train. A class for `labctl.attackers` also has `type: Literal["its-name"]`.
+
+    Equal settings mean equal attackers: controls are kept by them, so nothing else may decide how one learns, such as a
+    file.
+    """
+
+    @property
+    def name(self) -> str:
+        """How tables call it: its family, and what tells it from others of the family that are tried beside it."""
+        return str(self.type)  # type: ignore[attr-defined]
+
+    @abstractmethod
+    def learn(
+        self, budget: Budget, train: Labelled, val: Labelled, n_classes: int, *, seed: int, pulse: Pulse
+    ) -> tuple[Recogniser, Effort]:
+        """Learn from `train`; what is chosen is chosen on `val`, and equal seeds give equal answers.
+
+        Pictures come from `train.view.pictures(places, generator)`: changed at random and exposed anew with a
+        generator, as they are to be judged with None. Calls `pulse` now and then, which may raise to stop.
+        """
+
+
+class Linear(AttackerSettings):
     """A linear classifier of scikit-learn on normalised frames: what needs no depth at all.
 
     Its strength of regularisation is chosen on the validation split.
@@ -24,9 +55,22 @@ class Linear(Frozen):
     copies: Annotated[int, Ge(1), Le(1000)] = 4
     """Each training picture is taken so often, each time changed and exposed anew."""
 
+    @property
+    def name(self) -> str:
+        """`linear`, or `linear (logistic)`."""
+        return self.type if self.kind == "ridge" else f"{self.type} ({self.kind})"
 
-class Network(Frozen):
-    """A network of another family or size than the camera's own: any of `labctl.models`, trained anew."""
+    def learn(
+        self, budget: Budget, train: Labelled, val: Labelled, n_classes: int, *, seed: int, pulse: Pulse
+    ) -> tuple[Recogniser, Effort]:
+        """See `AttackerSettings.learn`."""
+        from protocols.attack.recognisers import train_linear
+
+        return train_linear(self, train, val, seed=seed)
+
+
+class Network(AttackerSettings):
+    """A network that learns by gradients from fresh weights, in the cycles of the budget."""
 
     rate: Annotated[float, Gt(0), Le(1)] = 3e-3
     """Peak learning rate of every cycle."""
@@ -34,55 +78,73 @@ class Network(Frozen):
     weight_decay: Annotated[float, Ge(0), Le(1)] = 5e-4
     batch: Annotated[int, Ge(2), Le(4096)] = 32
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.1
+
+    @abstractmethod
+    def build(self, in_shape: tuple[int, int], n_classes: int) -> nn.Module:
+        """A network from (N, 1, h, w) normalised frames to (N, n_classes) logits; in_shape is (h, w) in pixels.
+
+        First weights come from torch's global generator. Raises BadInput for frames that are too small.
+        """
+
+    def learn(
+        self, budget: Budget, train: Labelled, val: Labelled, n_classes: int, *, seed: int, pulse: Pulse
+    ) -> tuple[Recogniser, Effort]:
+        """See `AttackerSettings.learn`."""
+        from protocols.attack.recognisers import train_network
+
+        return train_network(self, budget, train, val, n_classes, seed=seed, pulse=pulse)
+
+
+class SizedNetwork(Network):
+    """A network of another family or size than the camera's own: of those in `labctl.models`, trained anew."""
+
     width: Annotated[int, Ge(4), Le(256)] = 16
     """Channels of the first layer."""
 
+    @property
+    def name(self) -> str:
+        """Its family, with the width where that is not the usual one."""
+        usual = type(self).model_fields["width"].default
+        return super().name if self.width == usual else f"{super().name} (width {self.width})"
 
-class SmallResidualAttacker(Network):
+
+class SmallResidualAttacker(SizedNetwork):
     """The residual network that cameras are trained with by default, from fresh weights."""
 
     type: Literal["small-residual"] = "small-residual"
 
+    def build(self, in_shape: tuple[int, int], n_classes: int) -> nn.Module:
+        """See `Network.build`."""
+        from protocols.models import SmallResidual
 
-class PlainCnnAttacker(Network):
+        return SmallResidual(width=self.width).build(in_shape, n_classes)
+
+
+class PlainCnnAttacker(SizedNetwork):
     """A plain convolutional network with a hidden layer."""
 
     type: Literal["plain-cnn"] = "plain-cnn"
     rate: Annotated[float, Gt(0), Le(1)] = 1e-3
 
+    def build(self, in_shape: tuple[int, int], n_classes: int) -> nn.Module:
+        """See `Network.build`."""
+        from protocols.attack.plain_cnn import PlainCnn
 
-class ResNet18Attacker(Network):
+        return PlainCnn(width=self.width).build(in_shape, n_classes)
+
+
+class ResNet18Attacker(SizedNetwork):
     """ResNet-18: for a GPU; a hundred times the arithmetic of `small-residual`."""
 
     type: Literal["resnet18"] = "resnet18"
     rate: Annotated[float, Gt(0), Le(1)] = 1e-3
     width: Annotated[int, Ge(4), Le(256)] = 64
 
+    def build(self, in_shape: tuple[int, int], n_classes: int) -> nn.Module:
+        """See `Network.build`."""
+        from protocols.resnet18 import ResNet18
 
-Attacker = Annotated[Linear | SmallResidualAttacker | PlainCnnAttacker | ResNet18Attacker, Field(discriminator="type")]
-"""Any recogniser that an attacker may train."""
-
-
-def _each_once(attackers: tuple[Linear | Network, ...]) -> tuple[Linear | Network, ...]:
-    names = [name_of(attacker) for attacker in attackers]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"{', '.join(twice)} stands twice; name each attacker once")
-    return attackers
-
-
-Attackers = Annotated[tuple[Attacker, ...], MinLen(1), AfterValidator(_each_once)]
-"""Attackers that are all tried; the strongest counts."""
-
-
-def name_of(attacker: Linear | Network) -> str:
-    """How tables call it: its family, with the width where that is not the usual one."""
-    name: str = attacker.type  # type: ignore[union-attr]
-    usual = type(attacker).model_fields.get("width")
-    width = getattr(attacker, "width", None)
-    if isinstance(attacker, Linear):
-        return name if attacker.kind == "ridge" else f"{name} ({attacker.kind})"
-    return name if usual is None or width == usual.default else f"{name} (width {width})"
+        return ResNet18(width=self.width).build(in_shape, n_classes)
 
 
 class Budget(Frozen):

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from labctl.durable import write_whole
-from protocols.attack.attackers import Linear
+from protocols.attack.attackers import Network
 from protocols.attack.recognisers import (
     Effort,
     Labelled,
@@ -31,7 +31,7 @@ from protocols.attack.views import SharpView
 from protocols.metrics import majority_baseline
 
 if TYPE_CHECKING:
-    from protocols.attack.attackers import Budget, Network
+    from protocols.attack.attackers import AttackerSettings, Budget
     from protocols.attack.recognisers import Pulse, Recogniser
     from protocols.attack.targets import Target
     from protocols.data import ImageSet
@@ -73,7 +73,7 @@ class SharpTask:
 
 
 def control_of(
-    folder: Path, task: SharpTask, attacker: Linear | Network, budget: Budget, *, seed: int, pulse: Pulse
+    folder: Path, task: SharpTask, attacker: AttackerSettings, budget: Budget, *, seed: int, pulse: Pulse
 ) -> Control:
     """The control of this attacker, from `folder` if it is there, else made and kept."""
     path = folder / f"{_key(task, attacker, budget, seed)}.npz"
@@ -91,16 +91,16 @@ def control_of(
 
 
 def sharp_recogniser(
-    folder: Path, task: SharpTask, attacker: Linear | Network, budget: Budget, *, seed: int, pulse: Pulse
+    folder: Path, task: SharpTask, attacker: AttackerSettings, budget: Budget, *, seed: int, pulse: Pulse
 ) -> tuple[Recogniser, Effort]:
     """A recogniser that learned from sharp pictures; a network is taken from `folder` if it is there, else kept."""
     path = folder / f"{_key(task, attacker, budget, seed)}.pt"
     n_classes = len(task.target.class_names)
-    if path.exists() and not isinstance(attacker, Linear):
+    if path.exists() and isinstance(attacker, Network):
         return stored_network(path, attacker, task.region, n_classes)
     train, val = task.part(task.train, budget), task.part(task.val, budget)
     trained, effort = train_recogniser(attacker, budget, train, val, n_classes, seed=seed, pulse=pulse)
-    if not isinstance(attacker, Linear):
+    if isinstance(attacker, Network):
         folder.mkdir(parents=True, exist_ok=True)
         store_network(path, trained, effort)
     return trained, effort
@@ -111,7 +111,7 @@ def needed_of(share: float, chance: float) -> float:
     return chance + share * (1 - chance)
 
 
-def _key(task: SharpTask, attacker: Linear | Network, budget: Budget, seed: int) -> str:
+def _key(task: SharpTask, attacker: AttackerSettings, budget: Budget, seed: int) -> str:
     parts: list[Any] = [
         VERSION, task.fingerprint, task.target.name, task.region, task.soften, attacker.model_dump(mode="json"),
         budget.model_dump(mode="json"), seed, list(task.data.images.shape),

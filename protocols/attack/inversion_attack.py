@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from labctl.errors import BadInput
-from protocols.attack.attackers import name_of
 from protocols.attack.beliefs import belief_of, light_of, noise_of
 from protocols.attack.control import CONTROLS, SharpTask, control_of, needed_of, sharp_recogniser
 from protocols.attack.frames import AttackedFrames, attacked_frames
-from protocols.attack.inverting import Fitted, fitted, inverted_by, undegraded
+from protocols.attack.inverting import Fitted, fitted, inverted, undegraded
 from protocols.attack.likeness import psnr_of, ssim_of
 from protocols.attack.pulse import pulse_of
 from protocols.attack.recognisers import Labelled, Recogniser, named_right, train_recogniser
@@ -172,7 +171,7 @@ class InversionAttack:
 
     def _inverted(self, solved: Fitted, part: Part, cameras: dict[Split, LinearCamera] | None, split: Split) -> Tensor:
         camera = None if cameras is None else cameras[split]
-        return inverted_by(solved.inverter, Pairs(part.scenes, part.light, camera))
+        return inverted(solved.inverter, Pairs(part.scenes, part.light, camera))
 
     def _examples_of(self, knowledge: Knowledge | None, cameras: dict[Split, LinearCamera] | None) -> Examples:
         """What a method may learn from. Who only believes in a camera learns from what that camera would give."""
@@ -237,7 +236,7 @@ class InversionAttack:
     ) -> None:
         """Who is in the reconstructions of the test split, told by an identifier of sharp pictures or of such ones."""
         labels = torch.from_numpy(self.target.labels)
-        name = name_of(self.step.identifier)
+        name = self.step.identifier.name
         attacker = f"{method} + {name} of {'sharp pictures' if by_sharp else 'reconstructions'}"
         for where in self.step.judged:
             if self.folder.has(", ".join(("reidentification", attacker, words, where, self.seen.stage))):

@@ -13,7 +13,8 @@ from pydantic import AfterValidator
 from labctl.errors import BadInput, concerning
 from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Source, Step, StepContext, StepResult, StepSetting
-from protocols.attack.attackers import Attacker, Budget, Linear, SmallResidualAttacker
+from protocols.attack.any_attacker import Attacker
+from protocols.attack.attackers import Budget, Linear, SmallResidualAttacker
 from protocols.fit import check_captures, check_fit
 from protocols.inversion.lmmse import Lmmse
 from protocols.inversion.method import FitBudget

@@ -20,7 +20,7 @@ from labctl.durable import write_whole
 from protocols.attack.likeness import ssim_of
 from protocols.attack.views import cut
 from protocols.inversion.examples import Examples, Exposed, Pairs, through
-from protocols.inversion.method import ClosedInversion, FitBudget, Inverter, LearnedInversion
+from protocols.inversion.method import ClosedInversion, FitBudget, FitRun, Inverter, LearnedInversion
 from protocols.inversion.problem import LinearCamera
 from protocols.keys import stream_seed
 
@@ -38,6 +38,9 @@ FACTORS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 
 CONTROL_NOISE = 0.01
 """Noise of the undegraded picture over its RMS."""
+
+AT_ONCE = 256
+"""Frames that are inverted in one call."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +73,14 @@ def fitted(
     """
     if isinstance(method, LearnedInversion):
         generator = torch.Generator().manual_seed(stream_seed(seed, "inversion", method.model_dump_json()))
-        found = method.fit(training, validation, budget=budget, generator=generator, checkpoint=checkpoint)
+        found = method.fit(training, validation, FitRun(budget, generator, checkpoint))
         record = found.record
         chosen = ", ".join(f"{name} {value:.3g}" for name, value in record.chosen.items())
-        ssim = _likeness(inverted_by(found, validation), validation, regions)
+        ssim = _likeness(inverted(found, validation), validation, regions)
         return Fitted(found, ssim, record.ended_by != "budget", chosen or f"{record.steps} steps")
     if validation.camera is None:
         raise TypeError("a method without examples needs a camera")
-    scored = [
-        (_likeness(inverted_by(one, validation), validation, regions), words, one) for words, one in _tried(method)
-    ]
+    scored = [(_likeness(inverted(one, validation), validation, regions), words, one) for words, one in _tried(method)]
     ssim, words, best = max(scored, key=lambda tried: tried[0])
     return Fitted(best, ssim, True, words)
 
@@ -119,20 +120,12 @@ def undegraded(
         return np.asarray(file["ssim"])
 
 
-def inverted(inverter: Inverter, light: Tensor, camera: LinearCamera, part: int = 256) -> Tensor:
-    """(n, 1, H, W) pictures of (n, 1, h, w) frames as light, some at a time."""
-    starts: Sequence[int] = range(0, len(light), part)
+def inverted(inverter: Inverter, pairs: Pairs) -> Tensor:
+    """(n, 1, H, W) pictures of the frames of pairs, some at a time, by what is believed of the camera, if anything."""
+    parts = [slice(first, first + AT_ONCE) for first in range(0, len(pairs), AT_ONCE)]
+    cameras = [None if pairs.camera is None else pairs.camera.some(part) for part in parts]
     with torch.no_grad():
-        return torch.cat([inverter.invert(light[at : at + part], camera.some(slice(at, at + part))) for at in starts])
-
-
-def inverted_by(inverter: Inverter, pairs: Pairs) -> Tensor:
-    """(n, 1, H, W) pictures of the frames of pairs, by what is believed of the camera, if anything."""
-    if pairs.camera is not None:
-        return inverted(inverter, pairs.frames, pairs.camera)
-    with torch.no_grad():
-        found: Tensor = inverter.invert(pairs.frames, None)  # type: ignore[arg-type]
-    return found
+        return torch.cat([inverter.invert(pairs.frames[part], one) for part, one in zip(parts, cameras, strict=True)])
 
 
 def _tried(method: ClosedInversion) -> list[tuple[str, ClosedInversion]]:

@@ -11,14 +11,8 @@ from annotated_types import Ge, Gt, Le, Lt
 from labctl.errors import BadInput, concerning
 from labctl.references import OutputKind, Reference
 from labctl.steps import Estimate, Source, Step, StepContext, StepResult, StepSetting
-from protocols.attack.attackers import (
-    Attackers,
-    Budget,
-    Linear,
-    PlainCnnAttacker,
-    SmallResidualAttacker,
-    name_of,
-)
+from protocols.attack.any_attacker import Attackers
+from protocols.attack.attackers import Budget, Linear, PlainCnnAttacker, SmallResidualAttacker
 from protocols.attack.targets import IDENTITY, target_of
 from protocols.fit import check_captures, check_fit
 from protocols.learning_from_captures import check_corrections
@@ -29,7 +23,7 @@ from protocols.splits import Split
 if TYPE_CHECKING:
     import numpy as np
 
-    from protocols.attack.attackers import Network
+    from protocols.attack.attackers import AttackerSettings
     from protocols.attack.control import Control
     from protocols.attack.frames import AttackedFrames
     from protocols.attack.recognisers import Labelled
@@ -76,7 +70,7 @@ class AttackRecognise(Step):
         SmallResidualAttacker(type="small-residual"),
         PlainCnnAttacker(type="plain-cnn"),
     )
-    """Families that are all tried."""
+    """Families that are all tried: of those of labctl, and of your own."""
 
     budget: Budget = Budget()
 
@@ -234,12 +228,12 @@ class AttackRecognise(Step):
 class _Effort:
     """An attacker and how many labelled pictures of each class it has; None: all."""
 
-    attacker: Linear | Network
+    attacker: AttackerSettings
     shots: int | None
 
     @property
     def name(self) -> str:
-        return name_of(self.attacker)
+        return self.attacker.name
 
     @property
     def knows(self) -> str:

@@ -14,12 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from labctl.errors import BadInput
-from protocols.attack.attackers import Budget, Linear, Network
-from protocols.attack.plain_cnn import PlainCnn
+from protocols.attack.attackers import AttackerSettings, Budget, Linear, Network
 from protocols.keys import stream_seed
 from protocols.model_file import answers, write_tensors
-from protocols.models import Classifier, SmallResidual, settle_batch_norm
-from protocols.resnet18 import ResNet18
+from protocols.models import Classifier, settle_batch_norm
 from protocols.splits import spread
 from protocols.training_loop import Schedule
 
@@ -69,7 +67,7 @@ class Labelled:
 
 
 def train_recogniser(
-    attacker: Linear | Network,
+    attacker: AttackerSettings,
     budget: Budget,
     train: Labelled,
     val: Labelled,
@@ -82,9 +80,7 @@ def train_recogniser(
     for name, part in (("training", train), ("validation", val)):
         if len(part.labels) < 2:
             raise BadInput(f"{len(part.labels)} {name} pictures for an attacker; two or more are needed")
-    if isinstance(attacker, Linear):
-        return _train_linear(attacker, train, val, seed=seed)
-    return _train_network(attacker, budget, train, val, n_classes, seed=seed, pulse=pulse)
+    return attacker.learn(budget, train, val, n_classes, seed=seed, pulse=pulse)
 
 
 def named_right(recogniser: Recogniser, judged: Labelled) -> np.ndarray:
@@ -101,11 +97,12 @@ def named_right(recogniser: Recogniser, judged: Labelled) -> np.ndarray:
 # Networks
 
 
-def _train_network(
+def train_network(
     attacker: Network, budget: Budget, train: Labelled, val: Labelled, n_classes: int, *, seed: int, pulse: Pulse
 ) -> tuple[Recogniser, Effort]:
+    """See `Budget`: cycles from the peak rate, of which the one with the best validation loss counts."""
     torch.manual_seed(stream_seed(seed, "attacker", attacker.model_dump_json()))
-    classifier = Classifier(_model_of(attacker).build(train.view.shape, n_classes), train.view.shape)
+    classifier = Classifier(attacker.build(train.view.shape, n_classes), train.view.shape)
     few = torch.from_numpy(spread(len(train.labels), NORMALISATION_ITEMS))
     seen = train.view.pictures(few, torch.Generator().manual_seed(stream_seed(seed, "normalisation")))
     classifier.normalisation.fit(seen)
@@ -150,7 +147,7 @@ def store_network(path: Path, recogniser: Recogniser, effort: Effort) -> None:
 def stored_network(path: Path, attacker: Network, shape: tuple[int, int], n_classes: int) -> tuple[Recogniser, Effort]:
     """Take it back. shape: (rows, columns) of its pictures."""
     saved = torch.load(path, weights_only=True, map_location="cpu")
-    classifier = Classifier(_model_of(attacker).build(shape, n_classes), shape)
+    classifier = Classifier(attacker.build(shape, n_classes), shape)
     classifier.load_state_dict(saved["classifier"])
     classifier.eval()
     return _Network(classifier), Effort(**saved["effort"])
@@ -204,11 +201,6 @@ def _loss(classifier: Classifier, pictures: Tensor, labels: Tensor) -> float:
     return float(nn.functional.cross_entropy(logits, labels))
 
 
-def _model_of(attacker: Network) -> Any:
-    models: dict[str, Any] = {"small-residual": SmallResidual, "plain-cnn": PlainCnn, "resnet18": ResNet18}
-    return models[attacker.type](width=attacker.width)  # type: ignore[attr-defined]
-
-
 # Linear
 
 
@@ -226,7 +218,8 @@ class _Linear:
         return np.asarray(((pictures - self.mean) / self.scale).flatten(1).double().numpy())
 
 
-def _train_linear(attacker: Linear, train: Labelled, val: Labelled, *, seed: int) -> tuple[Recogniser, Effort]:
+def train_linear(attacker: Linear, train: Labelled, val: Labelled, *, seed: int) -> tuple[Recogniser, Effort]:
+    """See `Linear`. Raises BadInput when all training pictures are the same."""
     from protocols.attack.views import all_of
 
     generator = torch.Generator().manual_seed(stream_seed(seed, "linear"))

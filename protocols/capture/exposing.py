@@ -53,6 +53,8 @@ class Exposer:
         self._part = max(1, min(PART, PART_BYTES // self._black.nbytes))
         self._facts = {closed: mask_facts(self._closed if closed else mask, rig) for closed in (False, True)}
         self._hashes: dict[int, str] = {}
+        # Own patterns of frames that were planned and not told of yet: a pattern is drawn for the plan alone.
+        self._own: dict[int, FloatArray] = {}
 
     def stream(self, start: int) -> Iterator[tuple[int, FloatArray, Frames]]:
         """Index, scene (1, H, W) and frame of planned frames from `start` on, of one mask and exposure, in order.
@@ -80,7 +82,7 @@ class Exposer:
         return self._scenes(np.array([index]))[0]
 
     def facts(self, index: int, scene: FloatArray) -> dict[str, object]:
-        """What the plan knows of frame `index`, as `FrameRecord` names it."""
+        """What the plan knows of frame `index`, as `FrameRecord` names it; once, after it was exposed."""
         plan, row = self.plan, int(self.plan.rows[index])
         facts: dict[str, object] = {"kind": plan.kind(index), "rung": int(plan.rungs[index])}
         if row >= 0:
@@ -98,7 +100,7 @@ class Exposer:
             self._hashes[key] = scene_hash(scene)
         shown = self._facts[plan.kind(index) in MASK_CLOSED]
         if self._has_pattern(index):
-            shown = mask_facts(self._masks(np.array([index]))[0], self._rig)
+            shown = mask_facts(self._own.pop(index), self._rig)
         return {**facts, "scene_hash": self._hashes[key], **shown}
 
     def _exposure_plan(self, scenes: FloatArray, indices: np.ndarray, attempt: int = 0) -> ExposurePlan:
@@ -130,6 +132,7 @@ class Exposer:
             return first[None]
         masks = np.repeat(first[None], len(indices), axis=0)
         masks[own] = self._patterns.of(self._data.sample_ids[self.plan.rows[indices[own]]])
+        self._own |= {int(indices[place]): masks[place] for place in own}
         return masks
 
     def _has_pattern(self, index: int) -> bool:

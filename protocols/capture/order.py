@@ -80,6 +80,11 @@ def arrange(
     return rows[shuffled][np.lexsort((groups, turn))]
 
 
+def with_followers(first: IntArray, together: int) -> IntArray:
+    """(n * together,) each of the rows `first` (n,) and those that follow it in the data: the frames of its clip."""
+    return (first[:, None] + np.arange(together)).reshape(-1).astype(np.int64)
+
+
 def plan_capture(
     rows: IntArray,
     *,

@@ -27,7 +27,7 @@ from protocols.capture.exposing import Exposer
 from protocols.capture.exposures import PILOT_IDS, check_ladder, found_exposure
 from protocols.capture.judging import WitnessKind, open_witness, renew_witness, witness_exposures
 from protocols.capture.metadata import About, FrameNotes, set_header, set_instruments
-from protocols.capture.order import CLOSED_BLOCK, CapturePlan, OrderName, arrange, plan_capture
+from protocols.capture.order import CLOSED_BLOCK, CapturePlan, OrderName, arrange, plan_capture, with_followers
 from protocols.capture.patterns import FramePatterns, check_patterns
 from protocols.capture.taking import FrameTaking, OnDrift
 from protocols.fit import built_design, check_exposure, check_fit, check_instruments, check_panel
@@ -71,7 +71,8 @@ class Capture(Step):
     Pilots, backgrounds and sentinels are taken through `mask`, which stands for all patterns and is as open."""
 
     train: Count = "all"
-    """How many scenes of the training split to capture, spread evenly over it; the labelled captures of `finetune`."""
+    """How many scenes of the training split to capture, spread evenly over it; the labelled captures of `finetune`. Of
+    clips: how many clips, each with all its frames."""
 
     val: Count = "all"
     test: Count = "all"
@@ -94,7 +95,8 @@ class Capture(Step):
     """High dynamic range: every scene is taken at each of these multiples of the exposure, the first of which is 1."""
 
     order: OrderName = "shuffled"
-    """`interleaved` lets classes and splits take turns; `as-is` is the order of the data."""
+    """`interleaved` lets classes and splits take turns; `as-is` is the order of the data. The frames of a clip stay
+    together in any order."""
 
     order_seed: Annotated[int, Ge(0), Le(2**32)] = 0
 
@@ -218,7 +220,7 @@ class Capture(Step):
         scene_px, cells = setting.protocol.grids()
         data = load_scenes(context)
         for split, wanted in self._wanted():
-            there = len(data.part(split))
+            there = len(data.part(split)) // data.together
             if wanted != "all" and wanted > there:
                 context.log(f"{wanted} {split.name.lower()} scenes are asked for, {there} are there; all are captured")
         rows = self._rows(data, context)
@@ -331,20 +333,21 @@ class Capture(Step):
         """Rows of the data that are captured, split after split. context: for the order that `samples` names."""
         chosen = []
         for split, wanted in self._wanted():
-            rows = data.part(split)
+            rows = data.part(split)[:: data.together]
             count = len(rows) if wanted == "all" else wanted
             if split == Split.TRAIN and self.samples is not None and context is not None:
                 chosen.append(ranked_rows(data, rows, np.load(context.input(self.samples)))[:count])
             else:
                 chosen.append(rows[spread(len(rows), count)])
-        return np.concatenate(chosen).astype(np.int64)
+        return with_followers(np.concatenate(chosen).astype(np.int64), data.together)
 
     def _plan(self, data: ImageSet, rows: IntArray) -> CapturePlan:
         if len(rows) == 0:
             raise BadInput("nothing to capture: the splits asked for hold no pictures; raise train, val or test")
-        rows = arrange(rows, data.labels[rows], data.split[rows], order=self.order, seed=self.order_seed)
+        first = rows[:: data.together]
+        first = arrange(first, data.labels[first], data.split[first], order=self.order, seed=self.order_seed)
         plan = plan_capture(
-            rows,
+            with_followers(first, data.together),
             repeats=self.repeats,
             rungs=len(self.ladder),
             dark_every=self.dark_every,

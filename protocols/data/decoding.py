@@ -15,7 +15,7 @@ import numpy as np
 
 from labctl.protocol import Progress
 from protocols.data.scene_store import FileStore, Levels, MemoryStore, SceneStore, scenes_folder, to_levels
-from protocols.images import Crop, Encoding, UnreadablePicture, read_picture, resized
+from protocols.images import Crop, Encoding, UnreadablePicture, has_colour, read_picture, resized
 
 IN_MEMORY_BYTES = 64 * 2**20
 """Sets that take more than this as float32 scenes are decoded once into a file: 4200 pictures at 63x63, decoded in a
@@ -27,12 +27,23 @@ BLOCK_BYTES = 8 * 2**20
 DECODERS = min(8, os.cpu_count() or 1)
 """Threads: Pillow and FFmpeg work without holding the interpreter."""
 
-DECODING_VERSION = 1
-"""Raise it when the same picture gives another scene."""
+DECODING_VERSION = 2
+"""Raise it when the same picture gives another scene, or another record of it."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One picture on the scene grid. levels: (H, W). size: its own (rows, columns). coloured: it was no grey one."""
+
+    levels: Levels
+    size: tuple[int, int]
+    coloured: bool
 
 
 class Decoding(Protocol):
     """Which N scenes are made, and how. Equal keys give equal scenes; it can be hashed and compared."""
+
+    def __hash__(self) -> int: ...
 
     @property
     def names(self) -> Sequence[str]:
@@ -54,8 +65,8 @@ class Decoding(Protocol):
     def unit(self) -> str:
         """What is decoded, in the plural."""
 
-    def scene(self, row: int) -> tuple[Levels, tuple[int, int]]:
-        """(H, W) levels of one scene, and (rows, columns) before resizing. Raises UnreadablePicture."""
+    def scene(self, row: int) -> Decoded:
+        """One scene. Raises UnreadablePicture."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +91,12 @@ class PictureDecoding:
         said = f"{DECODING_VERSION}/{self.scene_shape}/{self.crop}/{self.encoding}/".encode()
         return hashlib.sha256(said + self.stamp).hexdigest()
 
-    def scene(self, row: int) -> tuple[Levels, tuple[int, int]]:
-        """(H, W) levels of one picture, and its own (rows, columns). Raises UnreadablePicture."""
-        radiance = read_picture(self.root / self.names[row], self.encoding)
+    def scene(self, row: int) -> Decoded:
+        """One picture. Raises UnreadablePicture."""
+        path = self.root / self.names[row]
+        radiance = read_picture(path, self.encoding)
         rows, columns = radiance.shape
-        return to_levels(resized(radiance, self.scene_shape, self.crop)), (rows, columns)
+        return Decoded(to_levels(resized(radiance, self.scene_shape, self.crop)), (rows, columns), has_colour(path))
 
 
 def decoded(decoding: Decoding) -> tuple[SceneStore, dict[int, UnreadablePicture]]:
@@ -116,11 +128,19 @@ def fill(store: SceneStore, decoding: Decoding) -> dict[int, UnreadablePicture]:
         for start in range(0, len(missing), block):
             part = missing[start : start + block]
             results = list(threads.map(lambda row: _scene_or_cause(decoding, row), part.tolist()))
-            good = [place for place, result in enumerate(results) if not isinstance(result, UnreadablePicture)]
+            good = {
+                int(row): made
+                for row, made in zip(part, results, strict=True)
+                if not isinstance(made, UnreadablePicture)
+            }
             causes.update({int(part[i]): r for i, r in enumerate(results) if isinstance(r, UnreadablePicture)})
             if good:
-                scenes, sizes = zip(*(results[place] for place in good), strict=True)
-                store.put(part[good], np.stack(scenes), np.array(sizes, dtype=np.int64))
+                store.put(
+                    np.array(list(good)),
+                    np.stack([made.levels for made in good.values()]),
+                    np.array([made.size for made in good.values()], dtype=np.int64),
+                    np.array([made.coloured for made in good.values()]),
+                )
             decoding.progress(total - len(missing) + start + len(part), total, decoding.unit)
     return causes
 
@@ -130,7 +150,7 @@ def _memory_of(decoding: Decoding) -> MemoryStore:
     return MemoryStore(len(decoding.names), decoding.scene_shape)
 
 
-def _scene_or_cause(decoding: Decoding, row: int) -> tuple[Levels, tuple[int, int]] | UnreadablePicture:
+def _scene_or_cause(decoding: Decoding, row: int) -> Decoded | UnreadablePicture:
     try:
         return decoding.scene(row)
     except UnreadablePicture as error:

@@ -78,7 +78,7 @@ class Folder(ImageSource):
 
     loading_version: ClassVar[int] = 2
 
-    newer: ClassVar[frozenset[str]] = frozenset({"apart", "enlarge_test"})
+    newer: ClassVar[frozenset[str]] = frozenset({"apart", "enlarge_test", "channels"})
 
     type: Literal["folder"] = "folder"
 
@@ -103,6 +103,10 @@ class Folder(ImageSource):
     sizes: Literal["same", "any"] = "same"
     """`same` refuses pictures of several sizes: in an aligned set a stray one is a mistake. `any` crops and resizes
     each to the scene."""
+
+    channels: Literal["same", "grey"] = "same"
+    """`same` takes pictures that are all grey, or all in colour, which becomes luminance, and refuses a mixture, in
+    which the kind of a file may tell who is in it. `grey` turns what has colour into luminance, mixed or not."""
 
     corrupt: Literal["refuse", "skip"] = "refuse"
     """`skip` leaves out pictures that cannot be read and names them in `ImageSet.skipped`."""
@@ -190,6 +194,7 @@ class Folder(ImageSource):
         if self.corrupt == "refuse":
             self._refuse({names[row]: str(cause) for row, cause in causes.items()}, len(names))
         self._require_one_size(store.sizes)
+        self._require_one_kind(store)
         rows = np.setdiff1d(np.arange(len(names)), list(causes)).astype(np.int64)
         if causes:
             readable = [entries[row] for row in rows]
@@ -255,6 +260,17 @@ class Folder(ImageSource):
             f"{self._what} mixes {len(found)} sizes, rows x columns: {', '.join(shown)}{more}; odd are "
             f"{some_of(names)}; resize or remove these, or set `sizes: any` to crop and resize every picture"
         )
+
+    def _require_one_kind(self, store: SceneStore) -> None:
+        there = store.sizes[:, 0] > 0
+        grey, coloured = np.flatnonzero(there & ~store.coloured), np.flatnonzero(there & store.coloured)
+        if self.channels == "same" and len(grey) and len(coloured):
+            first = [self.survey.entries[rows[0]].name for rows in (grey, coloured)]
+            raise BadInput(
+                f"{self._what} mixes grey and colour pictures: {len(grey)} grey, the first is '{first[0]}', and "
+                f"{len(coloured)} with colour, the first is '{first[1]}'; take one kind away, or set `channels: grey` "
+                "to turn colour into luminance"
+            )
 
     def _require_still_covered(self, wanted: Sequence[PictureEntry], left: Sequence[PictureEntry]) -> None:
         counts = Counter({entry.class_name: 0 for entry in wanted})

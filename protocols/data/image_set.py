@@ -38,7 +38,8 @@ class ImageSet:
 
     images: (N, 1, H, W) linear radiance 0..1 on the scene grid, a float32 array or `Pictures` that are read when asked
     for. labels: (N,) int64, 0..K-1. split: (N,) uint8 `Split` values. class_names: K names. sample_ids: (N,) int64
-    place in the source. skipped: names of the pictures that were left out because they cannot be read.
+    place in the source. skipped: names of the pictures that were left out because they cannot be read. together: so
+    many rows in a row are frames of one clip, and are captured or left out as one.
     """
 
     images: Pictures
@@ -47,6 +48,7 @@ class ImageSet:
     class_names: tuple[str, ...]
     sample_ids: IntArray
     skipped: tuple[str, ...] = ()
+    together: int = 1
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.shape[1] != 1:

@@ -27,10 +27,13 @@ log = logging.getLogger(__name__)
 Levels = npt.NDArray[np.uint16]
 """Radiance times 65535, rounded: 16 bit keep the depth of any camera in half the space of float32."""
 
+BoolArray = npt.NDArray[np.bool_]
+
 FULL_LEVEL = 65535
 
-RECORD = np.dtype([("rows", "<u4"), ("columns", "<u4"), ("checksum", "<u4")])
-"""What the file says of one scene: size of its picture before resizing, and CRC-32. Zero size: not there yet."""
+RECORD = np.dtype([("rows", "<u4"), ("columns", "<u4"), ("coloured", "<u4"), ("checksum", "<u4")])
+"""What the file says of one scene: size of its picture before resizing, 1 where that had colour, and CRC-32. Zero size:
+not there yet."""
 
 HEADER_BYTES = 4096
 
@@ -46,17 +49,21 @@ def to_radiance(levels: Levels) -> Radiance:
 
 
 class SceneStore(Protocol):
-    """Scenes by row, and the size of the picture that each was made of."""
+    """Scenes by row, and size and kind of the picture that each was made of."""
 
     @property
     def sizes(self) -> IntArray:
         """(N, 2) rows and columns of the pictures; zero where no scene is there yet."""
 
+    @property
+    def coloured(self) -> BoolArray:
+        """(N,) which pictures had colour; False where no scene is there yet."""
+
     def filling(self) -> AbstractContextManager[None]:
         """The time in which `put` may be called; one process at a time."""
 
-    def put(self, rows: IntArray, scenes: Levels, sizes: IntArray) -> None:
-        """Keep (n, H, W) scenes; they stay, whatever happens after."""
+    def put(self, rows: IntArray, scenes: Levels, sizes: IntArray, coloured: BoolArray) -> None:
+        """Keep (n, H, W) scenes; they stay, whatever happens after. sizes: (n, 2), coloured: (n,) of their pictures."""
 
     def pictures(self, rows: IntArray) -> Pictures:
         """The scenes of some rows, in this order."""
@@ -67,6 +74,7 @@ class MemoryStore:
 
     def __init__(self, n: int, scene_shape: tuple[int, int]) -> None:
         self.sizes = np.zeros((n, 2), dtype=np.int64)
+        self.coloured = np.zeros(n, dtype=np.bool_)
         self._scenes = np.zeros((n, *scene_shape), dtype=np.uint16)
 
     @contextmanager
@@ -74,9 +82,9 @@ class MemoryStore:
         """See `SceneStore.filling`."""
         yield
 
-    def put(self, rows: IntArray, scenes: Levels, sizes: IntArray) -> None:
+    def put(self, rows: IntArray, scenes: Levels, sizes: IntArray, coloured: BoolArray) -> None:
         """See `SceneStore.put`."""
-        self._scenes[rows], self.sizes[rows] = scenes, sizes
+        self._scenes[rows], self.sizes[rows], self.coloured[rows] = scenes, sizes, coloured
 
     def pictures(self, rows: IntArray) -> Pictures:
         """A float32 array."""
@@ -101,6 +109,11 @@ class FileStore:
     def sizes(self) -> IntArray:
         """See `SceneStore.sizes`."""
         return np.stack([self._records["rows"], self._records["columns"]], axis=1).astype(np.int64)
+
+    @property
+    def coloured(self) -> BoolArray:
+        """See `SceneStore.coloured`."""
+        return np.asarray(self._records["coloured"] != 0)
 
     @property
     def file_bytes(self) -> int:
@@ -128,16 +141,17 @@ class FileStore:
         finally:
             lock.release()
 
-    def put(self, rows: IntArray, scenes: Levels, sizes: IntArray) -> None:
+    def put(self, rows: IntArray, scenes: Levels, sizes: IntArray, coloured: BoolArray) -> None:
         """See `SceneStore.put`."""
         with self.path.open("r+b") as file:
             for row, scene in zip(rows, scenes, strict=True):
                 content = scene.astype("<u2").tobytes()
                 file.seek(self._place_of(int(row)))
                 file.write(content)
-                self._records[row] = (0, 0, zlib.crc32(content))
+                self._records[row] = (0, 0, 0, zlib.crc32(content))
             _to_disk(file)
             self._records["rows"][rows], self._records["columns"][rows] = sizes.T
+            self._records["coloured"][rows] = coloured
             for row in rows:
                 file.seek(HEADER_BYTES + int(row) * RECORD.itemsize)
                 file.write(self._records[row].tobytes())
@@ -168,7 +182,7 @@ class FileStore:
 
     @property
     def _header(self) -> bytes:
-        said = {"labctl": "scenes/1", "key": self._key, "scenes": self.n, "scene_px": self.scene_shape}
+        said = {"labctl": "scenes/2", "key": self._key, "scenes": self.n, "scene_px": self.scene_shape}
         return json.dumps(said).encode().ljust(HEADER_BYTES - 1) + b"\n"
 
     def _look(self) -> str | None:

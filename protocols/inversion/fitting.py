@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from labctl.errors import RunFailed
-from protocols.inversion.method import FitBudget, FitRecord, Watch
+from protocols.inversion.method import FitRecord, FitRun
 from protocols.model_file import write_tensors
 
 RATE_DROP = 0.1
@@ -23,20 +23,18 @@ def fit_network(
     network: nn.Module,
     loss: Callable[[Tensor, Generator], Tensor],
     validation_mse: Callable[[], float],
+    run: FitRun,
     *,
     items: int,
     rate: float,
-    budget: FitBudget,
-    generator: Generator,
-    checkpoint: Path | None = None,
-    watch: Watch | None = None,
 ) -> FitRecord:
     """Train `network` in place and leave it as it was at its best look at the validation pairs.
 
-    loss(places (n,), generator) is the mean loss of some of the `items`. Adam at `rate` until `budget.patience` looks
-    brought nothing, then, from the best so far, at a tenth of it until the same happens again.
+    loss(places (n,), generator) is the mean loss of some of the `items`. Adam at `rate` until `run.budget.patience`
+    looks brought nothing, then, from the best so far, at a tenth of it until the same happens again.
     Raises RunFailed when the loss is no longer finite.
     """
+    budget, generator, checkpoint = run.budget, run.generator, run.checkpoint
     network.train()
     optimiser = torch.optim.Adam(network.parameters(), lr=rate)
     state = _Progress()
@@ -61,8 +59,8 @@ def fit_network(
                 _lower(network, optimiser, state)
             if checkpoint is not None:
                 _keep(checkpoint, network, optimiser, generator, state)
-            if watch is not None:
-                watch(state.step, budget.steps, state.curve[-1][1])
+            if run.watch is not None:
+                run.watch(state.step, budget.steps, state.curve[-1][1])
     network.load_state_dict(state.best)
     network.eval()
     if checkpoint is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
@@ -13,17 +12,18 @@ from pydantic import Field
 
 from protocols.inversion.examples import Pairs, all_pairs, check_examples
 from protocols.inversion.fista import Fista
-from protocols.inversion.lmmse import Lmmse, needed
+from protocols.inversion.lmmse import Lmmse
 from protocols.inversion.method import (
     ClosedInversion,
-    FitBudget,
     FitRecord,
+    FitRun,
+    FittedInversion,
     Inverter,
     LearnedInversion,
-    Watch,
     check_frames,
+    needed,
 )
-from protocols.inversion.regression import FittedRegression, Regression
+from protocols.inversion.regression import Regression
 from protocols.inversion.separable import SeparableTikhonov
 from protocols.inversion.variational import AdmmTv, Tikhonov
 from protocols.inversion.wiener import Wiener
@@ -54,23 +54,14 @@ class Unrolled(LearnedInversion):
 
     rate: Rate = 1e-3
 
-    def fit(
-        self,
-        training: Examples,
-        validation: Examples,
-        *,
-        budget: FitBudget,
-        generator: Generator,
-        checkpoint: Path | None = None,
-        watch: Watch | None = None,
-    ) -> FittedUnrolled:
+    def fit(self, training: Examples, validation: Examples, run: FitRun) -> FittedUnrolled:
         """See `LearnedInversion.fit`. Raises BadInput where nothing is known of the camera."""
         from protocols.inversion.fitting import fit_network
 
         check_examples(training, validation)
-        judged = all_pairs(validation, generator)
+        judged = all_pairs(validation, run.generator)
         check_frames(judged.frames, needed(judged.camera))
-        network = self._network(generator, training.pictures.flatten(0, 1).mean(dim=0))
+        network = self._network(run.generator, training.pictures.flatten(0, 1).mean(dim=0))
 
         def loss(places: Tensor, generator: Generator) -> Tensor:
             pairs = training.draw(places, generator)
@@ -81,17 +72,7 @@ class Unrolled(LearnedInversion):
             found = _in_parts(network, judged.frames, needed(judged.camera))
             return float((found - judged.pictures).square().mean())
 
-        record = fit_network(
-            network,
-            loss,
-            validation_mse,
-            items=len(training),
-            rate=self.rate,
-            budget=budget,
-            generator=generator,
-            checkpoint=checkpoint,
-            watch=watch,
-        )
+        record = fit_network(network, loss, validation_mse, run, items=len(training), rate=self.rate)
         return FittedUnrolled(network, record)
 
     def restore(self, state: dict[str, Tensor], record: FitRecord) -> FittedUnrolled:
@@ -133,6 +114,9 @@ Start = Annotated[
     Wiener | Tikhonov | SeparableTikhonov | AdmmTv | Fista | Lmmse | Regression, Field(discriminator="method")
 ]
 
+Started = ClosedInversion | FittedInversion
+"""A start that is ready to invert."""
+
 
 class UNet(LearnedInversion):
     """A U-shaped network that refines an estimate, and sees the frame beside it.
@@ -152,26 +136,17 @@ class UNet(LearnedInversion):
     copies: Annotated[int, Ge(1), Le(1000)] = 4
     """How often each picture is exposed where that is done anew for every draw."""
 
-    def fit(
-        self,
-        training: Examples,
-        validation: Examples,
-        *,
-        budget: FitBudget,
-        generator: Generator,
-        checkpoint: Path | None = None,
-        watch: Watch | None = None,
-    ) -> FittedUNet:
+    def fit(self, training: Examples, validation: Examples, run: FitRun) -> FittedUNet:
         """See `LearnedInversion.fit`."""
         import torch
 
         from protocols.inversion.fitting import fit_network
 
         check_examples(training, validation)
-        judged = all_pairs(validation, generator)
-        start, inputs, pictures = self._estimated(training, judged, budget, generator)
+        judged = all_pairs(validation, run.generator)
+        start, inputs, pictures = self._estimated(training, judged, run)
         judged_inputs = self._inputs(start, judged)
-        network = self._network(generator).to(inputs.device)
+        network = self._network(run.generator).to(inputs.device)
 
         def loss(places: Tensor, generator: Generator) -> Tensor:
             error: Tensor = network(inputs[places]) - pictures[places]
@@ -183,17 +158,7 @@ class UNet(LearnedInversion):
             found = torch.cat([network(part) for part in torch.split(judged_inputs, AT_ONCE)])
             return float((found.clamp(0, 1) - truth).square().mean())
 
-        record = fit_network(
-            network,
-            loss,
-            validation_mse,
-            items=len(inputs),
-            rate=self.rate,
-            budget=budget,
-            generator=generator,
-            checkpoint=checkpoint,
-            watch=watch,
-        )
+        record = fit_network(network, loss, validation_mse, run, items=len(inputs), rate=self.rate)
         return FittedUNet(self, start, network, record)
 
     def restore(self, state: dict[str, Tensor], record: FitRecord) -> FittedUNet:
@@ -202,32 +167,28 @@ class UNet(LearnedInversion):
 
         network = self._network(torch.Generator())
         network.load_state_dict(_under("network.", state))
-        start: Inverter = (
+        start: Started = (
             self.start
             if isinstance(self.start, ClosedInversion)
             else self.start.restore(_under("start.", state), record)
         )
         return FittedUNet(self, start, network.eval(), record)
 
-    def _estimated(
-        self, training: Examples, judged: Pairs, budget: FitBudget, generator: Generator
-    ) -> tuple[Inverter, Tensor, Tensor]:
+    def _estimated(self, training: Examples, judged: Pairs, run: FitRun) -> tuple[Started, Tensor, Tensor]:
         """The start, and what the network learns from: inputs (M, 2, H, W) and pictures (M, 1, H, W)."""
         import torch
 
         copies = 1 if isinstance(training, Pairs) else self.copies
-        order = torch.randperm(len(training), generator=generator)
+        order = torch.randperm(len(training), generator=run.generator)
         halves = [order[::2], order[1::2]]
-        parts = [[training.draw(half, generator) for _ in range(copies)] for half in halves]
+        parts = [[training.draw(half, run.generator) for _ in range(copies)] for half in halves]
         if isinstance(self.start, ClosedInversion):
-            start: Inverter = self.start
-            starts: list[Inverter] = [start, start]
+            start: Started = self.start
+            starts: list[Started] = [start, start]
         else:
-            start = self.start.fit(training, judged, budget=budget, generator=generator)
-            starts = [
-                self.start.fit(_Some(training, half), judged, budget=budget, generator=generator)
-                for half in reversed(halves)
-            ]
+            alone = FitRun(run.budget, run.generator)
+            start = self.start.fit(training, judged, alone)
+            starts = [self.start.fit(_Some(training, half), judged, alone) for half in reversed(halves)]
         inputs = [self._inputs(one, pairs) for one, part in zip(starts, parts, strict=True) for pairs in part]
         pictures = [pairs.pictures.flatten(0, 1).unsqueeze(1) for part in parts for pairs in part]
         return start, torch.cat(inputs), torch.cat(pictures)
@@ -245,7 +206,7 @@ class UNet(LearnedInversion):
 class FittedUNet:
     """See `UNet`."""
 
-    def __init__(self, settings: UNet, start: Inverter, network: UNetwork, record: FitRecord) -> None:
+    def __init__(self, settings: UNet, start: Started, network: UNetwork, record: FitRecord) -> None:
         self.settings, self.start, self.network, self.record = settings, start, network, record
 
     def invert(self, frames: Tensor, camera: LinearCamera | None) -> Tensor:
@@ -259,7 +220,7 @@ class FittedUNet:
 
     def state(self) -> dict[str, Tensor]:
         """See `FittedInversion.state`."""
-        start = {} if isinstance(self.start, ClosedInversion) else self.start.state()  # type: ignore[attr-defined]
+        start = {} if isinstance(self.start, ClosedInversion) else self.start.state()
         named = {f"start.{name}": value for name, value in start.items()}
         return named | {f"network.{name}": value for name, value in self.network.state_dict().items()}
 
@@ -269,8 +230,7 @@ def network_inputs(start: Inverter, frames: Tensor, camera: LinearCamera | None)
     import torch
     import torch.nn.functional as F
 
-    known = camera if isinstance(start, FittedRegression) else needed(camera)
-    estimate = start.invert(frames, known).flatten(0, 1).unsqueeze(1)  # type: ignore[arg-type]
+    estimate = start.invert(frames, camera).flatten(0, 1).unsqueeze(1)
     level = frames.square().mean(dim=(-2, -1), keepdim=True).sqrt().clamp(min=1e-12)
     seen = (frames / level).flatten(0, 1).unsqueeze(1)
     seen = F.interpolate(seen, size=estimate.shape[-2:], mode="bilinear", align_corners=False)

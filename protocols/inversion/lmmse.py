@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 
-from labctl.errors import BadInput
 from protocols.inversion.examples import all_pairs, check_examples
-from protocols.inversion.method import FitBudget, FitRecord, LearnedInversion, Watch, check_frames
+from protocols.inversion.method import FitRecord, FitRun, LearnedInversion, check_frames, needed
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
     from protocols.inversion.examples import Examples, Pairs
     from protocols.inversion.gaussian import FrameCovariance, NormalPictures
@@ -43,16 +41,7 @@ class Lmmse(LearnedInversion):
     rank: Annotated[int, Ge(1), Le(8192)] = 1024
     """Deviations from the mean picture that are kept, the strongest."""
 
-    def fit(
-        self,
-        training: Examples,
-        validation: Examples,
-        *,
-        budget: FitBudget,
-        generator: Generator,
-        checkpoint: Path | None = None,
-        watch: Watch | None = None,
-    ) -> FittedLmmse:
+    def fit(self, training: Examples, validation: Examples, run: FitRun) -> FittedLmmse:
         """See `LearnedInversion.fit`. Raises BadInput where nothing is known of the camera."""
         import torch
 
@@ -61,7 +50,7 @@ class Lmmse(LearnedInversion):
         check_examples(training, validation)
         with torch.no_grad():
             prior = NormalPictures.of(training.pictures, self.rank)
-            judged = all_pairs(validation, generator)
+            judged = all_pairs(validation, run.generator)
             errors = self._errors(prior, judged)
         share, noise = min(errors, key=lambda setting: errors[setting])
         record = FitRecord("chosen", 0, 0, errors[share, noise], chosen={"share": share, "noise": noise})
@@ -133,13 +122,6 @@ class FittedLmmse:
         if number == len(self._last[1]):
             self._last[1].append(FrameCovariance(self.prior, alone))
         return self._last[1][number]
-
-
-def needed(camera: LinearCamera | None) -> LinearCamera:
-    """The camera; raises BadInput where nothing is known of it."""
-    if camera is None:
-        raise BadInput("this inversion needs to know the camera; give one, or use `regression`, which does without")
-    return camera
 
 
 def single_cameras(camera: LinearCamera, count: int, channels: int) -> list[tuple[slice, int, LinearCamera]]:

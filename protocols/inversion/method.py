@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 class Inverter(Protocol):
     """Gives pictures from frames: the settings of a method that needs no examples, or one that was fitted to them."""
 
-    def invert(self, frames: Tensor, camera: LinearCamera) -> Tensor:
+    def invert(self, frames: Tensor, camera: LinearCamera | None) -> Tensor:
         """Pictures (N, C, H, W) within 0..1 of frames (N, C, h, w) as light, without gradients.
 
-        Every frame is inverted for itself: its neighbours in the batch do not matter. Raises BadInput when frames and
-        camera do not belong together.
+        camera: None where nothing is known of it. Every frame is inverted for itself: its neighbours in the batch do
+        not matter. Raises BadInput when frames and camera do not belong together, or where it must be known and is not.
         """
 
 
@@ -41,12 +41,12 @@ class Inversion(Frozen):
 class ClosedInversion(Inversion):
     """Settings of a method that needs nothing but frame and camera."""
 
-    def invert(self, frames: Tensor, camera: LinearCamera) -> Tensor:
+    def invert(self, frames: Tensor, camera: LinearCamera | None) -> Tensor:
         """See `Inverter.invert`."""
         import torch
 
         with torch.no_grad():
-            return self.solve(frames, camera).clamp(0, 1)
+            return self.solve(frames, needed(camera)).clamp(0, 1)
 
     def solve(self, frames: Tensor, camera: LinearCamera) -> Tensor:
         """The same, not limited to 0..1."""
@@ -98,25 +98,28 @@ Watch = Callable[[int, int, float], None]
 """Told step, steps in all, and the validation error at every look; may raise to end the fit."""
 
 
+@dataclass(frozen=True)
+class FitRun:
+    """What one fit may spend, and what it is tied to.
+
+    generator: all chance comes from it. checkpoint: a file to go on from if it is there, written at every look and
+    removed in the end; an interrupted fit then ends as an uninterrupted one.
+    """
+
+    budget: FitBudget
+    generator: Generator
+    checkpoint: Path | None = None
+    watch: Watch | None = None
+
+
 class LearnedInversion(Inversion):
     """Settings of a method that learns from pairs of pictures and frames."""
 
     learns: ClassVar[bool] = True
 
-    def fit(
-        self,
-        training: Examples,
-        validation: Examples,
-        *,
-        budget: FitBudget,
-        generator: Generator,
-        checkpoint: Path | None = None,
-        watch: Watch | None = None,
-    ) -> FittedInversion:
-        """Learn from `training` until `validation` gets no better, or the budget is spent.
+    def fit(self, training: Examples, validation: Examples, run: FitRun) -> FittedInversion:
+        """Learn from `training` until `validation` gets no better, or the budget of `run` is spent.
 
-        generator: all chance comes from it. checkpoint: a file to go on from if it is there, written at every look and
-        removed in the end; an interrupted fit then ends as an uninterrupted one.
         Raises BadInput for fewer than two pairs of either, and where both are not of one grid.
         """
         raise NotImplementedError(f"{type(self).__name__} must define fit")
@@ -124,6 +127,13 @@ class LearnedInversion(Inversion):
     def restore(self, state: dict[str, Tensor], record: FitRecord) -> FittedInversion:
         """What `fit` returned, from its state."""
         raise NotImplementedError(f"{type(self).__name__} must define restore")
+
+
+def needed(camera: LinearCamera | None) -> LinearCamera:
+    """The camera; raises BadInput where nothing is known of it."""
+    if camera is None:
+        raise BadInput("this inversion needs to know the camera; give one, or use `regression`, which does without")
+    return camera
 
 
 def check_frames(frames: Tensor, camera: LinearCamera) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 
 from labctl.errors import BadInput
 from protocols.inversion.examples import Pairs, all_pairs, check_examples
-from protocols.inversion.method import FitBudget, FitRecord, LearnedInversion, Watch
+from protocols.inversion.method import FitRecord, FitRun, LearnedInversion
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
     from protocols.inversion.examples import Examples
     from protocols.inversion.problem import LinearCamera
@@ -35,23 +34,14 @@ class Regression(LearnedInversion):
     copies: Annotated[int, Ge(1), Le(1000)] = 4
     """How often each picture is exposed where that is done anew for every draw."""
 
-    def fit(
-        self,
-        training: Examples,
-        validation: Examples,
-        *,
-        budget: FitBudget,
-        generator: Generator,
-        checkpoint: Path | None = None,
-        watch: Watch | None = None,
-    ) -> FittedRegression:
+    def fit(self, training: Examples, validation: Examples, run: FitRun) -> FittedRegression:
         """See `LearnedInversion.fit`."""
         import torch
 
         check_examples(training, validation)
-        judged = all_pairs(validation, generator)
+        judged = all_pairs(validation, run.generator)
         copies = 1 if isinstance(training, Pairs) else self.copies
-        drawn = [all_pairs(training, generator) for _ in range(copies)]
+        drawn = [all_pairs(training, run.generator) for _ in range(copies)]
         frames = torch.cat([pairs.frames for pairs in drawn]).flatten(0, 1).flatten(1).double()
         pictures = torch.cat([pairs.pictures for pairs in drawn]).flatten(0, 1)
         if frames.shape[1] > LARGEST_FRAME_PX:

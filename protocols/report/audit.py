@@ -52,7 +52,7 @@ def audit_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
         return []
     return [
         *_verdict(evidence, rows),
-        *_tradeoff(evidence, rows),
+        *tradeoff(evidence, rows),
         *_gallery(evidence),
         *_reconstructions(evidence),
         _strongest_table(evidence, rows),
@@ -106,11 +106,14 @@ def _verdict(evidence: Evidence, rows: Sequence[Row]) -> list[Block]:
     return blocks
 
 
-def _tradeoff(evidence: Evidence, rows: Sequence[Row]) -> list[Block]:
+def tradeoff(evidence: Evidence, rows: Sequence[Row]) -> list[Block]:
+    """Accuracy against what attackers got; nothing where nothing was to be evaluated."""
     from protocols.report.audit_figures import tradeoff_figure
 
     found = tables.scores(evidence)
     panels = [panel for panel in _panels(evidence, rows, found) if panel.points]
+    if not evidence.evaluates:
+        return []
     if not panels:
         return [Text("No evaluation has finished, so utility cannot be set against attacks.", "missing")]
     return [

@@ -17,7 +17,7 @@ from protocols.report.tables import Evidence, Score
 def accuracy_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
     """Identification by design and stage, differences between designs, and between stages."""
     found = tables.scores(evidence)
-    if not found and evidence.is_of_the_bench_alone:
+    if not evidence.evaluates:
         return []
     if not found:
         return [Text("No evaluation has finished, so there is no accuracy to tell.", "missing")]

@@ -42,6 +42,11 @@ def people_section(evidence: Evidence, pairs: Pairs) -> list[Block]:
     return blocks
 
 
+def people_in_words(evidence: Evidence) -> str:
+    """For the head of a page without accuracies: what each study found; empty without a study."""
+    return " ".join(_summary(json.loads(made.path("study").read_text())) for made in evidence.of("study"))
+
+
 def _summary(told: dict[str, Any]) -> str:
     people, all_ = told["participants"], told["overall"]
     return (

@@ -15,6 +15,7 @@ from protocols.report import tables
 from protocols.report.calibration import calibrated_in_words
 from protocols.report.page import FIGURES_FOLDER, Animation, Picture, Section, Text, render
 from protocols.report.paper import Published
+from protocols.report.people import people_in_words
 from protocols.report.sections import PARTS, Part
 from protocols.report.tables import Evidence, FramePairs, Score
 
@@ -101,8 +102,9 @@ def _title(evidence: Evidence) -> dict[str, Any]:
     try:
         found = tables.scores(evidence)
         lead, second = "", ""
-        if not found and evidence.is_of_the_bench_alone:
+        if not evidence.evaluates:
             lead, second = calibrated_in_words(evidence)
+            lead = lead or people_in_words(evidence)
         if not lead:
             lead, second = _headline(found, evidence.rig.name)
     except (LabctlError, OSError, KeyError, ValueError) as error:

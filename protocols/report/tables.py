@@ -94,10 +94,9 @@ class Evidence:
         return images
 
     @property
-    def is_of_the_bench_alone(self) -> bool:
-        """Whether the protocol calibrates and evaluates nothing: then no accuracy is missing."""
-        types = {step.type for step in self.protocol.steps.values()}
-        return "calibrate" in types and not types & set(EVALUATIONS)
+    def evaluates(self) -> bool:
+        """Whether the protocol has an evaluation. Else no accuracy is missing: of a bench, a study, an attack alone."""
+        return any(step.type in EVALUATIONS for step in self.protocol.steps.values())
 
     @property
     def designs(self) -> tuple[str, ...]:

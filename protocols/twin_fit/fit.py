@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protocols.twin_fit.captures import Captures
-from protocols.twin_fit.noise import Whitening
+from protocols.twin_fit.noise import Whitening, signal_of
 from protocols.twin_fit.prediction import Predictor, margin_for
 from protocols.twin_fit.priors import LEAK, Parameter, Prior, as_twin_values, values_by_name
 
@@ -142,7 +142,7 @@ def whitening_of(predictor: Predictor, prior: Prior, numbers: FloatArray) -> Whi
     frames = predictor.frames(numbers)
     sensor = predictor.twin.sensor
     return Whitening.of(
-        frames - sensor.offset_dn(frames.shape[-2:]).numpy(),
+        signal_of(frames, sensor),
         predictor.captures.usable,
         gain_dn_per_e=float(sensor.gain_dn_per_e),
         read_noise_e=float(sensor.read_noise_e),

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from sim.sensor import Sensor
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -17,6 +21,18 @@ def variance_dn2(signal_dn: FloatArray, gain_dn_per_e: float, read_noise_e: floa
     """Variance of a pixel that holds `signal_dn` above its offset: shot noise, read noise, rounding."""
     shot = gain_dn_per_e * np.maximum(signal_dn, 0.0)
     return np.asarray(shot + (gain_dn_per_e * read_noise_e) ** 2 + ROUNDING_DN2)
+
+
+def signal_of(foretold_dn: FloatArray, sensor: Sensor) -> FloatArray:
+    """What frames (..., h, w) of `sensor` hold above the offset of their pixels, in DN."""
+    offset_dn = sensor.offset_dn(foretold_dn.shape[-2:]).detach().double().cpu().numpy()
+    return np.asarray(foretold_dn - offset_dn)
+
+
+def variance_of(foretold_dn: FloatArray, sensor: Sensor) -> FloatArray:
+    """Variance in DN^2 of the noise that `sensor` adds to foretold frames (..., h, w)."""
+    signal_dn = signal_of(foretold_dn, sensor)
+    return variance_dn2(signal_dn, float(sensor.gain_dn_per_e), float(sensor.read_noise_e))
 
 
 @dataclass(frozen=True)

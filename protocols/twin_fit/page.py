@@ -39,7 +39,7 @@ def twin_page(calibration: Calibration) -> Figure:
     _list_fitted(axes[2][0], calibration)
     _show_told(axes[2][1], calibration)
     if rest is not None:
-        _show_rest(axes[3][0], np.asarray(rest, dtype=np.float64))
+        _show_rest(axes[3][0], np.asarray(rest, dtype=np.float64), calibration.value("residual_light"))
         axes[3][1].set_axis_off()
     return figure
 
@@ -111,11 +111,11 @@ def _show_correlation(axes: Axes, calibration: Calibration) -> None:
     figure.colorbar(shown, ax=axes, label="correlation", shrink=0.7)
 
 
-def _show_rest(axes: Axes, rest: npt.NDArray[np.float64]) -> None:
+def _show_rest(axes: Axes, rest: npt.NDArray[np.float64], light: float) -> None:
     limit = 1e3 * max(float(np.abs(rest).max()), 1e-12)
     shown = axes.imshow(1e3 * rest, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
     axes.grid(visible=False)
-    title = f"Rest of the PSF: moves {100 * np.abs(rest).sum():.2g} % of the light"
+    title = f"Rest of the PSF: moves {100 * light:.2g} % of the light"
     axes.set(xlabel="column (px)", ylabel="row (px)", title=title)
     figure: Any = axes.figure
     figure.colorbar(shown, ax=axes, label="thousandths of the light", shrink=0.7)

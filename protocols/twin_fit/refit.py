@@ -10,7 +10,7 @@ from torch import Tensor
 
 from labctl.errors import BadInput
 from protocols.twin_fit.captures import Captures
-from protocols.twin_fit.noise import variance_dn2
+from protocols.twin_fit.noise import signal_of, variance_of
 from protocols.twin_fit.prediction import Predictor, put_values
 from protocols.twin_fit.priors import LEAK, LEAST_LEAK, MOST_LEAK, Parameter
 
@@ -137,10 +137,8 @@ class TwinRefit:
         )
 
     def _weight(self, foretold: np.ndarray, captures: Captures) -> np.ndarray:
-        sensor = self.twin.sensor
-        signal = foretold - sensor.offset_dn(foretold.shape[-2:]).detach().double().cpu().numpy()
-        variance = variance_dn2(signal, float(sensor.gain_dn_per_e), float(sensor.read_noise_e))
-        return np.asarray(captures.usable / np.sqrt(variance + (MODEL_ERROR * signal) ** 2))
+        noise, signal = (of(foretold, self.twin.sensor) for of in (variance_of, signal_of))
+        return np.asarray(captures.usable / np.sqrt(noise + (MODEL_ERROR * signal) ** 2))
 
 
 def _parameters(twin: Twin, names: tuple[str, ...]) -> tuple[Parameter, ...]:

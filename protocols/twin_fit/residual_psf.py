@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from protocols.twin_fit.captures import Captures
 from protocols.twin_fit.fit import Fit, fit_twin
 from protocols.twin_fit.fitted import PSF_RESIDUAL, twin_from
-from protocols.twin_fit.noise import variance_dn2
+from protocols.twin_fit.noise import variance_of
 from protocols.twin_fit.validation import foretold_by
 
 if TYPE_CHECKING:
@@ -104,10 +104,7 @@ class _Problem:
 
     def __init__(self, twin: Twin, captures: Captures) -> None:
         foretold = foretold_by(twin, captures)
-        sensor = twin.sensor
-        signal = foretold - sensor.offset_dn(foretold.shape[-2:]).numpy()
-        sigma = np.sqrt(variance_dn2(signal, float(sensor.gain_dn_per_e), float(sensor.read_noise_e)))
-        weight = captures.usable / sigma
+        weight = captures.usable / np.sqrt(variance_of(foretold, twin.sensor))
         self.left = torch.from_numpy((captures.frames - foretold) * weight)
         self._twin, self._roi = twin, (foretold.shape[1], foretold.shape[2])
         with torch.no_grad():

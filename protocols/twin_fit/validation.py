@@ -12,7 +12,7 @@ import torch
 from protocols.twin_fit.captures import Captures
 from protocols.twin_fit.fit import Fit
 from protocols.twin_fit.fitted import twin_from
-from protocols.twin_fit.noise import variance_dn2
+from protocols.twin_fit.noise import variance_of
 
 if TYPE_CHECKING:
     from labctl.rig_file import RigSpec
@@ -47,9 +47,7 @@ def held_out_error(spec: RigSpec, fit: Fit, captures: Captures, *, roads: Roads 
     fitted = twin_from(spec, fit.values, roads=roads, dtype=torch.float64, margin_px=fit.margin_px)
     nominal = spec.twin.build(roads or spec.roads, dtype=torch.float64)
     foretold, believed = foretold_by(fitted, captures), foretold_by(nominal, captures)
-    sensor = fitted.sensor
-    signal = foretold - sensor.offset_dn(foretold.shape[-2:]).numpy()
-    sigma = np.sqrt(variance_dn2(signal, float(sensor.gain_dn_per_e), float(sensor.read_noise_e)))
+    sigma = np.sqrt(variance_of(foretold, fitted.sensor))
     usable = captures.usable
     after, before = (frames - captures.frames for frames in (foretold, believed))
     return HeldOut(

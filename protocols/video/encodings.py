@@ -30,7 +30,7 @@ class OnEncodedClips(Step):
     uses: ClassVar[frozenset[Source]] = frozenset({"data", "design", "twin"})
     modules: ClassVar[tuple[str, ...]] = ("torch", "protocols.video.recognising", "skimage.measure")
 
-    model: Annotated[Reference, OutputKind("model")]
+    model: Annotated[Reference, OutputKind("video_model")]
     """The trained camera."""
 
     frames: Annotated[Reference, OutputKind("frames")] | None = None

@@ -55,7 +55,7 @@ def measured_light(exposer: ClipExposer, clips: Clips, rows: IntArray, mask: Ten
     """(n, T, 1, h, w) light of these rows of a set, some at a time, without gradients."""
     at_once = max(1, CHUNK // int(clips.shape[1]))
     parts = []
-    for start in range(0, len(rows), at_once):
+    for start in range(0, max(1, len(rows)), at_once):
         with torch.no_grad():
             shown = exposer.shown(torch.from_numpy(clips[rows[start : start + at_once]]))
             parts.append(exposer.light(shown, mask, draws=draws))

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from unittest import mock
 
+from tests.bad_input.clip_cases import CLIP_CASES
 from tests.bad_input.command_cases import COMMAND_CASES
 from tests.bad_input.data_cases import DATA_CASES
 from tests.bad_input.lab import RUN, labctl
@@ -16,7 +17,7 @@ from tests.bad_input.protocol_cases import PROTOCOL_CASES
 from tests.bad_input.rig_cases import RIG_CASES
 
 with tempfile.TemporaryDirectory() as top:
-    for case in (*PROTOCOL_CASES, *DATA_CASES, *RIG_CASES, *COMMAND_CASES):
+    for case in (*PROTOCOL_CASES, *DATA_CASES, *CLIP_CASES, *RIG_CASES, *COMMAND_CASES):
         folder = Path(top) / case.name.replace(" ", "-").replace("/", "-")
         folder.mkdir()
         case.write(folder)

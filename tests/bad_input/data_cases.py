@@ -44,6 +44,13 @@ def stray_size(folder: Path) -> None:
     Image.fromarray(np.zeros((9, 30), dtype=np.uint8)).save(folder / "pics" / "b" / "03.png")
 
 
+def two_kinds(folder: Path) -> None:
+    """`pics` with class `b` in colour."""
+    pictures(folder, 0)
+    for path in (folder / "pics" / "b").iterdir():
+        Image.open(path).convert("RGB").save(path)
+
+
 def lone_picture(folder: Path) -> None:
     """`pics` with a third class of one picture."""
     pictures(folder, 0)
@@ -131,6 +138,19 @@ DATA_CASES = [
         "'b/03.png'; resize or remove these, or set `sizes: any`",
         FOLDER,
         make=lambda folder: stray_size(folder),
+    ),
+    Case(
+        "grey and colour pictures",
+        "p.yaml:2:28: data.path: picture folder 'pics' mixes grey and colour pictures: 12 grey, the first is "
+        "'a/00.png', and 12 with colour, the first is 'b/00.png'; take one kind away, or set `channels: grey` to turn",
+        FOLDER,
+        make=lambda folder: two_kinds(folder),
+    ),
+    Case(
+        "a kind of channels that there is not",
+        "p.yaml:2:44: data.channels: 'gray' is not allowed; did you mean `grey`? allowed: same, grey",
+        "data: {type: folder, path: pics, channels: gray}",
+        make=lambda folder: two_kinds(folder),
     ),
     Case(
         "a person with one picture",

@@ -26,7 +26,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pictures]:
         with store.filling():
             for start in range(0, SCENES, block):
                 scenes = draws.integers(0, 65536, (block, *SHAPE), dtype=np.uint16)
-                store.put(np.arange(start, start + block), scenes, np.full((block, 2), 112))
+                sizes, coloured = np.full((block, 2), 112), np.zeros(block, dtype=np.bool_)
+                store.put(np.arange(start, start + block), scenes, sizes, coloured)
     return {name: store.pictures(np.arange(SCENES)) for name, store in stores.items()}
 
 

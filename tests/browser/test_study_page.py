@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from labctl.study.conduct import Study
 from labctl.study.server import StudyServer
 from tests.browser.webdriver import CHROMIUM, DRIVER, Browser
-from tests.labctl.study_sets import make_set, material
+from tests.labctl.study_sets import make_set, material, served
 
 pytestmark = [
     pytest.mark.browser,
@@ -32,16 +31,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[StudyServer]:
     """Four trials of three choices after one for practice, with a break after two."""
-    with StudyServer("127.0.0.1", 0) as made:
-        frames = make_set(tmp_path / "disc")
-        study = Study(material(frames, trials=4, practice=1, break_every=2), tmp_path / "out")
-        made.hold(study)
-        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    frames = make_set(tmp_path / "disc")
+    with served(Study(material(frames, trials=4, practice=1, break_every=2), tmp_path / "out")) as made:
         yield made
-        made.shutdown()
-        thread.join()
-        study.folder.close()
 
 
 def shown(browser: Browser, number: int) -> None:

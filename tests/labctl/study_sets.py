@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from labctl.frames.scenes import scene_hash, write_scenes
 from labctl.study.conduct import Material, Study
 from labctl.study.consent import read_consent
 from labctl.study.pool import open_sets
+from labctl.study.server import StudyServer
 from labctl.study.settings import Given, StudySettings
 from tests.labctl.frames.sets import header, record, write_set
 
@@ -69,6 +72,21 @@ def material(*sets: Path, references: Path | None = None, said: list[str] | None
     opened = open_sets([str(one) for one in sets], None if own.split == "all" else own.split, own.subtract)
     say = (said if said is not None else []).append
     return Material(opened, own, references=references, consent=read_consent(None), say=say)
+
+
+@contextmanager
+def served(study: Study) -> Iterator[StudyServer]:
+    """A server of `study` on a free port, in a thread of its own; study and server are closed behind it."""
+    with StudyServer("127.0.0.1", 0) as server:
+        server.hold(study)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+            study.folder.close()
 
 
 def answer(

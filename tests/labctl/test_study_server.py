@@ -19,7 +19,7 @@ import pytest
 from labctl.errors import BadInput
 from labctl.study.conduct import Study
 from labctl.study.server import StudyServer
-from tests.labctl.study_sets import make_set, material
+from tests.labctl.study_sets import make_set, material, served
 
 PATIENCE_S = 60
 
@@ -31,15 +31,8 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server(frames: Path, tmp_path: Path) -> Iterator[StudyServer]:
-    with StudyServer("127.0.0.1", 0) as made:
-        study = Study(material(frames), tmp_path / "out")
-        made.hold(study)
-        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with served(Study(material(frames), tmp_path / "out")) as made:
         yield made
-        made.shutdown()
-        thread.join()
-        study.folder.close()
 
 
 def ask(server: StudyServer, path: str, sent: Any = None, **headers: str) -> tuple[int, dict[str, str], bytes]:

@@ -149,7 +149,7 @@ def test_the_plain_network_has_the_shape_of_a_classifier_and_one_step_lowers_its
 def test_two_attackers_of_one_name_are_refused_but_not_two_widths() -> None:
     from pydantic import TypeAdapter
 
-    from protocols.attack.attackers import Attackers
+    from protocols.attack.any_attacker import Attackers
 
     kinds = TypeAdapter(Attackers)
     assert len(kinds.validate_python([{"type": "small-residual"}, {"type": "small-residual", "width": 24}])) == 2

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from labctl.errors import BadInput
 from protocols.data import Digits, Folder, ImageSet, Npz
-from protocols.images import linear_radiance, read_picture, resized
+from protocols.images import has_colour, linear_radiance, read_picture, resized
 from protocols.splits import stratified_split
 
 SCENE = (24, 20)
@@ -128,6 +128,40 @@ def test_colour_becomes_luminance_and_transparency_becomes_dark(tmp_path):
     rgba[0] = [[0, 255, 0, 255], [255, 255, 255, 0], [255, 255, 255, 255]]
     Image.fromarray(rgba).save(tmp_path / "c.png")
     assert np.allclose(read_picture(tmp_path / "c.png", "linear"), [[0.7152, 0, 1]], atol=1e-4)
+
+
+def test_a_file_has_colour_by_how_it_is_stored_whatever_it_shows(tmp_path):
+    grey = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
+    deep = Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8))
+    red = Image.new("RGB", (8, 8), (200, 0, 0))
+    cases = {
+        "l.png": (grey, False),
+        "l.jpg": (grey, False),
+        "la.png": (grey.convert("LA"), False),
+        "one.png": (grey.convert("1"), False),
+        "deep.png": (deep, False),
+        "deep.tif": (deep, False),
+        "float.tif": (grey.convert("F"), False),
+        "greys.png": (grey.convert("P"), False),
+        "palette.png": (red.quantize(4), True),
+        "grey-in-rgb.png": (grey.convert("RGB"), True),
+        "rgba.png": (red.convert("RGBA"), True),
+        "rgb.jpg": (red, True),
+        "cmyk.jpg": (red.convert("CMYK"), True),
+    }
+    for name, (picture, _) in cases.items():
+        picture.save(tmp_path / name)
+    assert {name: has_colour(tmp_path / name) for name in cases} == {name: said for name, (_, said) in cases.items()}
+
+
+def test_a_folder_of_colour_pictures_becomes_luminance_without_a_word(tmp_path):
+    for name, colour in (("ann", (0, 255, 0)), ("bob", (255, 0, 0))):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            Image.new("RGB", (8, 8), colour).save(tmp_path / name / f"{number}.png")
+    data = Folder(path=tmp_path).load(SCENE)
+    assert np.allclose(data.images[data.labels == 0], 0.7152, atol=1e-4)
+    assert np.allclose(data.images[data.labels == 1], 0.2126, atol=1e-4)
 
 
 def test_sixteen_bit_pictures_keep_their_depth(tmp_path):

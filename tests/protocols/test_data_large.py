@@ -152,7 +152,7 @@ def test_a_small_set_is_decoded_once_for_check_and_load(tree, counted):
 def test_a_changed_picture_is_seen_by_the_next_object(tree):
     before = Folder(path=tree).load(SCENE)
     picture = tree / "m.00" / "0.jpg"
-    Image.fromarray(np.zeros((20, 18), dtype=np.uint8)).save(picture)
+    Image.fromarray(np.zeros((20, 18, 3), dtype=np.uint8)).save(picture)
     os.utime(picture, ns=(1, 1))
     after = Folder(path=tree).load(SCENE)
     assert before.images[0].max() > 0 == after.images[0].max()
@@ -365,7 +365,7 @@ def test_corrupt_pictures_are_skipped_and_the_others_keep_rows_and_ids(tree, cou
 
 @pytest.mark.usefixtures("streamed")
 def test_a_stray_size_is_found_in_the_file_too_without_decoding_again(tree, counted):
-    Image.fromarray(np.zeros((30, 30), dtype=np.uint8)).save(tree / "m.03" / "7.jpg")
+    Image.fromarray(np.zeros((30, 30, 3), dtype=np.uint8)).save(tree / "m.03" / "7.jpg")
     for _ in range(2):
         with pytest.raises(BadInput, match=r"2 sizes, rows x columns: 31 of 20x18, 1 of 30x30; odd are 'm\.03/7\.jpg'"):
             Folder(path=tree).check_pixels(SCENE)
@@ -373,13 +373,33 @@ def test_a_stray_size_is_found_in_the_file_too_without_decoding_again(tree, coun
     assert len(counted) == N
 
 
+@pytest.mark.parametrize("memory", [True, False], ids=["in memory", "streamed"])
+def test_a_mixture_of_grey_and_colour_is_refused_unless_grey_is_asked_for(memory, tree, counted, request):
+    if not memory:
+        request.getfixturevalue("streamed")
+    for name in ("m.01/5.jpg", "m.03/7.jpg"):
+        Image.open(tree / name).convert("L").save(tree / name)
+    said = (
+        r"mixes grey and colour pictures: 2 grey, the first is 'm\.01/5\.jpg', and 30 with colour, the first is "
+        r"'m\.00/0\.jpg'; take one kind away, or set `channels: grey`"
+    )
+    for _ in range(2):
+        with pytest.raises(BadInput, match=said):
+            Folder(path=tree).check_pixels(SCENE)
+        with pytest.raises(BadInput, match=said):
+            Folder(path=tree).load(SCENE)
+    assert np.array_equal(Folder(path=tree, channels="grey").load(SCENE).images[:], _decoded_afresh(tree))
+    assert len(counted) == N, "no look decodes again"
+
+
 def test_a_fill_asks_for_no_more_than_is_missing(tmp_path):
     store = FileStore(tmp_path / "a.scenes", "key", 3, SCENE)
     scene = np.full((1, *SCENE), 7, dtype=np.uint16)
     with store.filling():
-        store.put(np.array([1]), scene, np.array([[20, 18]]))
+        store.put(np.array([1]), scene, np.array([[20, 18]]), np.array([True]))
     again = FileStore(tmp_path / "a.scenes", "key", 3, SCENE)
     assert again.sizes.tolist() == [[0, 0], [20, 18], [0, 0]]
+    assert again.coloured.tolist() == [False, True, False]
     assert np.array_equal(again.read(np.array([1])), scene)
     assert FileStore(tmp_path / "a.scenes", "other", 3, SCENE).sizes.sum() == 0
 

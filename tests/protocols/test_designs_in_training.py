@@ -37,7 +37,8 @@ def setting_of(chain: Chain):
 
 def test_one_protocol_compares_every_design_that_there_is_and_can_be_planned():
     protocol = load_protocol(PROTOCOL)
-    shipped = {each.name for each in entry_points(group="labctl.designs") if each.value.startswith("sim.designs.")}
+    ours = [each for each in entry_points(group="labctl.designs") if each.value.startswith("sim.designs.")]
+    shipped = {each.name for each in ours if not each.value.startswith("sim.designs.video.")}
     assert {settings.type for settings in protocol.designs.values()} == shipped
     assert all(step.hash for step in plan_run(protocol, load_rig(find_rig("sim"))))
 
@@ -58,6 +59,12 @@ def test_a_read_out_that_changes_the_size_of_frames_goes_with_the_model(tmp_path
 def test_a_read_out_that_leaves_too_little_is_refused_before_training(tmp_path):
     with pytest.raises(ConfigError, match=r"frames of 8x8 px are too small .*") as refused:
         designed(tmp_path, "type=downsample", "factor=4").run(train=QUICK)
+    assert "designs.disc" in str(refused.value)
+
+
+def test_a_camera_for_clips_is_refused_where_pictures_are_learned(tmp_path):
+    with pytest.raises(ConfigError, match=r"'disc' reads clips.*train_video") as refused:
+        designed(tmp_path, "type=video_original").run(train=QUICK)
     assert "designs.disc" in str(refused.value)
 
 

@@ -13,7 +13,8 @@ from labctl.steps import StepContext
 from protocols import evaluate, simulation
 from protocols.model_file import TrainedCamera
 from protocols.scenes import scenes_of
-from tests.protocols.test_train import SMALL, SMALL_RIG
+from tests.protocols.small_rig import SMALL_RIG
+from tests.protocols.test_train import SMALL
 
 TESTED = (
     SMALL

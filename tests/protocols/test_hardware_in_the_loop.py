@@ -24,8 +24,8 @@ from protocols.measurement import Measurement
 from protocols.models import Normalisation
 from protocols.simulation import ExposureRule, Simulation
 from protocols.twin_fit.refit import TwinRefit
+from tests.protocols.small_rig import SMALL_RIG
 
-SMALL_RIG = ["twin.panel.stop_px=[64,64]", "twin.monitor.view_px=[31,31]", "twin.sensor.shape=[16,16]"]
 QUIET = [*SMALL_RIG, "world.noise=false"]
 RULES = ("straight_through", "physics_aware", "learned_twin")
 TIME_S = 0.004

@@ -19,6 +19,7 @@ from labctl.protocol import load_protocol, plan_run
 from labctl.rig import Rig
 from labctl.rig_file import find_rig, load_rig
 from labctl.steps import StepContext
+from tests.protocols.small_rig import SMALL_RIG
 
 SMALL = """
 version: 1
@@ -39,7 +40,6 @@ steps:
     gradient: straight_through
     start: ${steps.train.model}
 """
-SMALL_RIG = ["twin.panel.stop_px=[64,64]", "twin.monitor.view_px=[31,31]", "twin.sensor.shape=[16,16]"]
 TRAIN, VAL, STEPS = 192, 40, 6
 """Scenes of two splits, and steps of one epoch."""
 

@@ -17,6 +17,7 @@ from labctl.rig_file import find_rig, load_rig
 from labctl.steps import StepContext
 from protocols.losses import MaskTerms, Opponent, invertibility, rip, similarity, total_variation
 from sim.designs.losses import Adversarial, MaskLosses
+from tests.protocols.small_rig import SMALL_RIG
 
 SMALL = """
 version: 1
@@ -31,7 +32,6 @@ designs:
 steps:
   train: {type: train, epochs: 1, batch: 128, augmentation: {shift_px: 1}}
 """
-SMALL_RIG = ["twin.panel.stop_px=[64,64]", "twin.monitor.view_px=[31,31]", "twin.sensor.shape=[16,16]"]
 ALL = "{similarity: 1, total_variation: 1, invertibility: 1, rip: 1, adversarial: {weight: 1, width: 4}}"
 
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -22,7 +23,8 @@ from labctl.durable import write_json
 from labctl.store import RunFolder
 from protocols.metrics import Interval
 from protocols.report import tables
-from protocols.report.comparison import exposure_words, learned_designs, own_start, verdict
+from protocols.report.audit import tradeoff
+from protocols.report.comparison import accuracy_section, exposure_words, learned_designs, own_start, verdict
 from protocols.report.figures import (
     COLUMN_IN,
     PAGE_IN,
@@ -284,7 +286,20 @@ def test_a_protocol_without_data_or_designs_has_a_report_too(tmp_path: Path, con
     page = (run.path / "report.html").read_text()
     assert "Close the &lt;curtain&gt;" in page
     assert "The rig was not opened in this run." in page
-    assert missing == ["report, Accuracy: No evaluation has finished, so there is no accuracy to tell."]
+    assert missing == []
+    assert "No evaluation has finished" not in page
+    assert "without an evaluation" in page
+
+
+@pytest.mark.parametrize(("steps", "missed"), [(("train", "attack_recognise"), 0), (("train", "evaluate"), 1)])
+def test_an_evaluation_is_missed_only_where_one_was_asked_for(steps: tuple[str, ...], missed: int) -> None:
+    protocol = SimpleNamespace(
+        steps={name: SimpleNamespace(type=name) for name in steps}, compared=("disc",), instances=tuple
+    )
+    evidence = tables.Evidence(run=None, protocol=protocol, rig=None, summary={"steps": []})  # type: ignore[arg-type]
+    for blocks in (accuracy_section(evidence, {}), tradeoff(evidence, [])):
+        assert len(blocks) == missed
+        assert all("No evaluation has finished" in block.text for block in blocks if isinstance(block, Text))
 
 
 def test_differences_are_paired_by_sample_and_not_by_place(run: RunFolder) -> None:

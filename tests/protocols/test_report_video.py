@@ -23,8 +23,6 @@ from protocols.report.video_figures import Strip, moving_picture, strips_figure,
 from protocols.video.transfer import TransferCurve, transfer_curve
 from tests.protocols import video_doubles as doubles
 
-doubles.install()
-
 T, SIDE = doubles.FRAMES, doubles.SIDE
 
 
@@ -120,8 +118,10 @@ def evidence_of(tmp_path: Path, *operators: str) -> Any:
 
 def test_the_section_shows_clips_steps_networks_and_a_moving_picture(tmp_path: Path) -> None:
     blocks = video_section(evidence_of(tmp_path, "soft", "hard"), {})
-    assert [type(block) for block in blocks] == [Picture, Animation, Picture, Table]
-    table = blocks[-1]
+    assert [type(block) for block in blocks] == [Picture, Animation, Picture, Table, Table]
+    table, costs = blocks[3:]
+    assert isinstance(costs, Table)
+    assert costs.head[:3] == ["design", "parameters", "bytes"]
     assert isinstance(table, Table)
     assert [row[2] for row in table.rows] == ["the same → soft", "the same → hard"]
     page = render([Section("video", "Clips", blocks)], HEAD)

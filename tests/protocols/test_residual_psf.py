@@ -14,7 +14,7 @@ from protocols.twin_fit.captures import Captures
 from protocols.twin_fit.fit import fit_twin
 from protocols.twin_fit.fitted import fitted_twin, twin_from
 from protocols.twin_fit.fitting import fit_bench
-from protocols.twin_fit.noise import variance_dn2
+from protocols.twin_fit.noise import variance_of
 from protocols.twin_fit.page import twin_page
 from protocols.twin_fit.patterns import fitted_patterns, held_out_patterns
 from protocols.twin_fit.priors import prior_of
@@ -50,9 +50,8 @@ def with_ghost(plain: SimpleNamespace, captures: Captures, seed: int) -> Capture
     """The captures as the fitted bench would have made them with a ghost, with noise of their own."""
     values = {**plain.fit.values, "psf_residual": ghost_on((16, 16))}
     twin = twin_from(plain.spec, values, dtype=torch.float64, margin_px=plain.fit.margin_px)
-    frames, sensor = foretold_by(twin, captures), twin.sensor
-    signal = frames - sensor.offset_dn(frames.shape[-2:]).numpy()
-    sigma = np.sqrt(variance_dn2(signal, float(sensor.gain_dn_per_e), float(sensor.read_noise_e)))
+    frames = foretold_by(twin, captures)
+    sigma = np.sqrt(variance_of(frames, twin.sensor))
     noisy = frames + sigma * np.random.default_rng(seed).standard_normal(frames.shape)
     return replace(captures, frames=np.clip(np.rint(noisy), 0, captures.saturation_dn).astype(np.uint16))
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import labctl
 from labctl.errors import BadInput
 from labctl.study.conduct import Study
 from protocols.report.page import Picture, Table, Text
@@ -51,6 +52,23 @@ def test_the_step_analyses_the_answers_and_the_report_shows_them(study: Study, t
     picture = next(block for block in blocks if isinstance(block, Picture))
     assert "No curve: there are 6 answers" in picture.caption
     assert picture.drawing.svg == (folder / "study.svg").read_bytes()
+
+
+def test_the_report_of_a_study_alone_tells_what_people_said_and_misses_no_evaluation(
+    study: Study, tmp_path: Path, configs: Path
+) -> None:
+    code = study.begin()
+    for number in range(6):
+        answer(study, code, right=number < 3)
+    steps = {"people": {"type": "study", "path": str(tmp_path / "study")}, "report": {"type": "report"}}
+    protocol = tmp_path / "protocol.yaml"
+    protocol.write_text(json.dumps({"version": 1, "name": "asked", "steps": steps}))
+    run = labctl.run_protocol(protocol, rig=configs / "rigs" / "as-built.yaml", out=tmp_path / "run")
+    page = (run.path / "report.html").read_text()
+    assert run.folder.summary()["metrics"]["report"] == {"missing_parts": 0}
+    assert "No evaluation has finished" not in page
+    assert "without an evaluation" not in page
+    assert page.count("1 person chose among 3 reference pictures") == 2, "at the head and in its section"
 
 
 def test_more_answers_make_the_step_run_again(study: Study, tmp_path: Path) -> None:

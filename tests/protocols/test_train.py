@@ -24,6 +24,7 @@ from protocols.models import Normalisation
 from protocols.scenes import scenes_of
 from protocols.simulation import ShownScenes, Simulation
 from sim import golden
+from tests.protocols.small_rig import SMALL_RIG
 
 SMALL = """
 version: 1
@@ -37,7 +38,6 @@ designs:
 steps:
   train: {type: train, epochs: 1, batch: 64, augmentation: {shift_px: 1}}
 """
-SMALL_RIG = ["twin.panel.stop_px=[64,64]", "twin.monitor.view_px=[31,31]", "twin.sensor.shape=[16,16]"]
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from labctl.config import ConfigError
 from labctl.protocol import load_protocol, plan_run
 from labctl.rig_file import find_rig, load_rig
 from labctl.steps import StepContext
+from tests.protocols.small_rig import SMALL_RIG
 
 SMALL = """
 version: 1
@@ -23,7 +24,6 @@ mask_cells: [16, 16]
 data: {type: digits}
 designs: {learned: {type: learned}}
 """
-SMALL_RIG = ["twin.panel.stop_px=[64,64]", "twin.monitor.view_px=[31,31]", "twin.sensor.shape=[16,16]"]
 
 
 def plan(folder: Path, steps: str, *changes: str, rig: Sequence[str] = ()) -> Any:

@@ -27,7 +27,8 @@ from protocols.twin_fit.record import told_fit
 from protocols.twin_fit.refit import TwinRefit
 from protocols.twin_fit.taking import Taker
 from protocols.twin_fit.validation import foretold_by, held_out_error
-from tests.protocols.twin_benches import CELLS, SCENE_PX, SMALL, bench
+from tests.protocols.small_rig import SMALL_RIG
+from tests.protocols.twin_benches import CELLS, SCENE_PX, bench
 
 SEED = 2
 NAMED = {
@@ -222,11 +223,11 @@ def test_the_calibration_file_brings_back_the_very_twin(taken, tmp_path):
 
 def test_a_twin_of_another_kind_bench_or_rig_file_is_refused(taken):
     spec, found = taken.spec, taken.calibration
-    other = load_rig(find_rig("as-built"), overrides=[*SMALL, "world.seed=99"])
+    other = load_rig(find_rig("as-built"), overrides=[*SMALL_RIG, "world.seed=99"])
     with pytest.raises(BadInput, match="the fitted twin is foreign"):
         fitted_twin(other, found)
     changed = load_rig(
-        find_rig("as-built"), overrides=[*SMALL, f"world.seed={SEED}", *CHANGES, "twin.optics.gap_m=0.011"]
+        find_rig("as-built"), overrides=[*SMALL_RIG, f"world.seed={SEED}", *CHANGES, "twin.optics.gap_m=0.011"]
     )
     with pytest.raises(BadInput, match="`optics` of the rig file changed since; fit it anew"):
         fitted_twin(changed, found)

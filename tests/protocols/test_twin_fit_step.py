@@ -14,7 +14,7 @@ from labctl.errors import BadInput
 from labctl.rig import Rig
 from labctl.steps import StepContext, StepResult
 from protocols.twin_fit.fitted import fitted_twin
-from tests.protocols.twin_benches import SMALL
+from tests.protocols.small_rig import SMALL_RIG
 
 
 def planned_fit(folder: Path, **settings: Any) -> Any:
@@ -25,7 +25,7 @@ def planned_fit(folder: Path, **settings: Any) -> Any:
     }  # fmt: skip
     path = folder / "fit.yaml"
     path.write_text(yaml.safe_dump(protocol))
-    overrides = tuple(f"rig.{change}" for change in (*SMALL, "world.seed=3"))
+    overrides = tuple(f"rig.{change}" for change in (*SMALL_RIG, "world.seed=3"))
     (planned,) = prepare(path, overrides=overrides)
     return planned
 

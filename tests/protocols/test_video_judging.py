@@ -17,30 +17,28 @@ from labctl.errors import BadInput, Stopped
 from protocols.attack.record import Attack, AttackFolder
 from protocols.attack.table import in_words, rows_of, strongest
 from protocols.splits import Split
-from tests.protocols import video_doubles as doubles
-
-doubles.install()
-
-from protocols.video.attack import AttackVideo  # noqa: E402
-from protocols.video.budget import ClipBudget  # noqa: E402
-from protocols.video.control import SharpClips, clip_control  # noqa: E402
-from protocols.video.evaluate import EvaluateVideo  # noqa: E402
-from protocols.video.likeness import clip_psnr, clip_ssim, foreground  # noqa: E402
-from protocols.video.recognising import (  # noqa: E402
+from protocols.video.attack import AttackVideo
+from protocols.video.budget import ClipBudget
+from protocols.video.control import SharpClips, clip_control
+from protocols.video.evaluate import EvaluateVideo
+from protocols.video.likeness import clip_psnr, clip_ssim, foreground
+from protocols.video.networks.settings import LenetFrame
+from protocols.video.recognising import (
     ClipRecogniser,
     LabelledClips,
     shifted,
     some_frames,
     train_clip_recogniser,
 )
-from protocols.video.reconstruct import ReconstructVideo  # noqa: E402
-from protocols.video.restoring import ClipPairs, train_restorer  # noqa: E402
-from protocols.video.transfer import reads_pixel_by_pixel, transfer_curve, undone  # noqa: E402
+from protocols.video.reconstruct import ReconstructVideo
+from protocols.video.restoring import ClipPairs, train_restorer
+from protocols.video.transfer import reads_pixel_by_pixel, transfer_curve, undone
+from tests.protocols import video_doubles as doubles
 
 SHORT = {"epochs": 12, "first_cycle": 12, "shift_px": 0, "batch": 16, "rate": 1e-2}
 TINY = {"epochs": 1, "first_cycle": 1, "shift_px": 0, "batch": 16}
-NETWORK = {"type": "small-3d"}
-FRAME = {"type": "small-frame"}
+NETWORK = {"type": "small-3d", "width": 8, "dropout": 0.0}
+FRAME = {"type": "lenet-frame", "width": 8}
 MODEL = "${steps.train.model}"
 
 
@@ -190,12 +188,12 @@ def test_the_same_seed_gives_the_same_attacker_and_too_few_clips_are_refused() -
     clips, labels = torch.from_numpy(np.asarray(data.clips)), torch.from_numpy(data.actor)
     part, budget = LabelledClips(clips, labels), ClipBudget.model_validate({**TINY, "shift_px": 1})
     answers = [
-        train_clip_recogniser(doubles.SmallFrame(), budget, part, part, 3, seed=4)[0](clips).detach() for _ in range(2)
+        train_clip_recogniser(LenetFrame(width=8), budget, part, part, 3, seed=4)[0](clips).detach() for _ in range(2)
     ]
     assert torch.equal(*answers)
     one = LabelledClips(clips[:1], labels[:1])
     with pytest.raises(BadInput, match="1 validation clips"):
-        train_clip_recogniser(doubles.SmallFrame(), budget, part, one, 3, seed=0)
+        train_clip_recogniser(LenetFrame(width=8), budget, part, one, 3, seed=0)
 
 
 def test_a_budget_of_zero_is_refused() -> None:
@@ -208,12 +206,12 @@ def test_the_control_is_made_once_and_shared_between_cameras(tmp_path: Path, mon
     task = SharpClips(data, "held", {split: data.part(split) for split in Split})
     budget = ClipBudget.model_validate(TINY)
     quiet = lambda done, total: None  # noqa: E731
-    made = clip_control(tmp_path, task, doubles.SmallFrame(), budget, seed=0, pulse=quiet)
+    made = clip_control(tmp_path, task, LenetFrame(width=8), budget, seed=0, pulse=quiet)
     monkeypatch.setattr("protocols.video.control.train_clip_recogniser", None)
-    again = clip_control(tmp_path, task, doubles.SmallFrame(), budget, seed=0, pulse=quiet)
+    again = clip_control(tmp_path, task, LenetFrame(width=8), budget, seed=0, pulse=quiet)
     assert np.array_equal(made.named.clip, again.named.clip)
     with pytest.raises(TypeError):  # another effort is another control
-        clip_control(tmp_path, task, doubles.SmallFrame(), ClipBudget(epochs=2), seed=0, pulse=quiet)
+        clip_control(tmp_path, task, LenetFrame(width=8), ClipBudget(epochs=2), seed=0, pulse=quiet)
 
 
 # Steps

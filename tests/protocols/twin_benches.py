@@ -9,16 +9,15 @@ from types import SimpleNamespace
 
 from labctl.api import open_rig
 from protocols.calibrate.bench import Bench
+from tests.protocols.small_rig import SMALL_RIG
 
 SCENE_PX, CELLS = (31, 31), (16, 16)
-
-SMALL = ("twin.panel.stop_px=[64,64]", "twin.monitor.view_px=[31,31]", "twin.sensor.shape=[16,16]")
 
 
 @contextmanager
 def bench(folder: Path, *, seed: int = 1, changes: Sequence[str] = (), rig: str = "as-built") -> Iterator[Bench]:
     """A bench for the kind `twin` on an opened small rig."""
-    with open_rig(rig, set=[*SMALL, f"world.seed={seed}", *changes]) as opened:
+    with open_rig(rig, set=[*SMALL_RIG, f"world.seed={seed}", *changes]) as opened:
         yield Bench(
             rig=opened,
             kind="twin",

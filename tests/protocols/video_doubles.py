@@ -2,74 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Annotated, Any, ClassVar, Literal
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-import protocols.video
-from labctl.frozen import Frozen
 from labctl.references import Reference
 from labctl.steps import StepContext, StepResult, StepSetting
 from protocols.data.clips import ClipSet, ClipSource
 from protocols.keys import stream_seed
 from protocols.splits import IntArray, Split
+from protocols.video.encoded import EncodedClips
 from sim.designs.video.base import Operator, VideoDesign
 
 SIDE, FRAMES = 16, 6
-
-
-class Small3d(Frozen):
-    type: Literal["small-3d"] = "small-3d"
-    width: int = 8
-    reads: ClassVar[Literal["clip", "frame"]] = "clip"
-
-    def build(self, clip_shape: tuple[int, int, int, int], n_classes: int) -> nn.Module:
-        w = self.width
-        return nn.Sequential(
-            _FramesLast(), nn.Conv3d(clip_shape[1], w, 3, padding=1), nn.BatchNorm3d(w), nn.ReLU(),
-            nn.Conv3d(w, 2 * w, 3, stride=2, padding=1), nn.BatchNorm3d(2 * w), nn.ReLU(),
-            nn.Conv3d(2 * w, 2 * w, 3, stride=2, padding=1), nn.ReLU(), nn.AdaptiveAvgPool3d((1, 2, 2)), nn.Flatten(),
-            nn.Linear(8 * w, n_classes),
-        )  # fmt: skip
-
-
-class SmallFrame(Frozen):
-    type: Literal["small-frame"] = "small-frame"
-    width: int = 8
-    reads: ClassVar[Literal["clip", "frame"]] = "frame"
-
-    def build(self, clip_shape: tuple[int, int, int, int], n_classes: int) -> nn.Module:
-        w = self.width
-        return nn.Sequential(
-            nn.Conv2d(clip_shape[1], w, 3, padding=1), nn.BatchNorm2d(w), nn.ReLU(),
-            nn.Conv2d(w, 2 * w, 3, stride=2, padding=1), nn.BatchNorm2d(2 * w), nn.ReLU(),
-            nn.AdaptiveMaxPool2d(2), nn.Flatten(), nn.Linear(8 * w, n_classes),
-        )  # fmt: skip
-
-
-class Unet3d(Frozen):
-    type: Literal["unet-3d"] = "unet-3d"
-    width: int = 6
-
-    def build(self, clip_shape: tuple[int, int, int, int]) -> nn.Module:
-        w = self.width
-        return nn.Sequential(
-            _FramesLast(), nn.Conv3d(clip_shape[1], w, 3, padding=1), nn.ReLU(), nn.Conv3d(w, 1, 3, padding=1),
-            _FramesLast(),
-        )  # fmt: skip
-
-
-class _FramesLast(nn.Module):
-    def forward(self, clips: Tensor) -> Tensor:
-        return clips.transpose(1, 2)
 
 
 class Plain(VideoDesign):
@@ -152,14 +102,6 @@ class Clips(ClipSource):
         return "held"
 
 
-@dataclass(frozen=True)
-class EncodedClips:
-    clips: Tensor
-    action: Tensor
-    actor: Tensor
-    clip_ids: IntArray
-
-
 def encoded(
     context: Any, data: ClipSet, camera: Any, split: Split, *, operator: Operator, frames: Path | None,
     measurement: Any = None,
@@ -176,24 +118,6 @@ def encoded(
 CAMERAS: dict[Path, Any] = {}
 FRAMES_OF = Reference.parse("${steps.capture.frames}")
 MODEL = Reference.parse("${steps.train.model}")
-
-
-def install() -> None:
-    """Stand in for networks, files and read-outs that are not there yet."""
-    networks = {
-        "Small3d": Small3d, "SmallFrame": SmallFrame, "Unet3d": Unet3d,
-        "ActionNetwork": Annotated[Small3d, Field()],
-        "AttackerNetwork": Annotated[Small3d | SmallFrame, Field(discriminator="type")],
-    }  # fmt: skip
-    files = {"load_video_camera": load_video_camera}
-    encoding = {"encoded": encoded, "EncodedClips": EncodedClips}
-    for name, values in (("networks", networks), ("camera_file", files), ("encoded", encoding)):
-        full = f"protocols.video.{name}"
-        if full not in sys.modules and importlib.util.find_spec(full) is None:
-            module = ModuleType(full)
-            vars(module).update(values)
-            sys.modules[module.__name__] = module
-            setattr(protocols.video, name, module)
 
 
 def load_video_camera(path: Path, setting: Any) -> Any:

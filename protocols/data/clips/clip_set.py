@@ -80,8 +80,8 @@ class ClipSet:
         """All frames as pictures, clip after clip; the class of each is the action of its clip."""
         t = self.frames
         ids = (self.clip_ids[:, None] * t + np.arange(t)).reshape(-1)
-        labels, split = (np.repeat(of, t) for of in (self.action, self.split))
-        return ImageSet(_Frames(self.clips), labels, split, self.action_names, ids, self.skipped)
+        labels, split = np.repeat(self.action, t), np.repeat(self.split, t)
+        return ImageSet(_Frames(self.clips), labels, split, self.action_names, ids, self.skipped, together=t)
 
 
 class _Frames:

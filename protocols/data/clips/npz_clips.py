@@ -95,7 +95,7 @@ class NpzClips(WindowedSource):
         return f"npz file '{expanded(self.path)}'"
 
     def _require_unit_range(self, clip: npt.NDArray[np.generic], row: int) -> None:
-        if clip.dtype.kind == "f" and not (clip.min() >= 0 and clip.max() <= 1):  # type: ignore[operator]
+        if clip.dtype.kind == "f" and not (clip.min() >= 0 and clip.max() <= 1):
             raise BadInput(
                 f"{self._what}: clip {row} spans {clip.min():.3g}..{clip.max():.3g}; 0..1 is allowed for float clips; "
                 "divide them by their full scale, or store uint8"

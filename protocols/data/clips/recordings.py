@@ -15,8 +15,9 @@ import numpy as np
 from labctl.errors import BadInput
 from labctl.protocol import Progress
 from protocols.data.clips.video_file import VIDEO_SUFFIXES, Window, pictures_of, read_window
+from protocols.data.decoding import Decoded
 from protocols.data.image_set import Pictures
-from protocols.data.scene_store import Levels, to_levels
+from protocols.data.scene_store import to_levels
 from protocols.images import Crop, Encoding, Radiance, resized
 from protocols.picture_tree import content_of, stamp_of, visible
 from protocols.splits import Split, spread
@@ -87,12 +88,12 @@ class ClipDecoding:
         said = (CLIP_DECODING_VERSION, self.window, self.clip_shape, self.crop, self.encoding)
         return hashlib.sha256(f"clips/{said}/".encode() + self.stamp).hexdigest()
 
-    def scene(self, row: int) -> tuple[Levels, tuple[int, int]]:
+    def scene(self, row: int) -> Decoded:
         """See `Decoding`."""
         of = self.recordings[row]
         frames = read_window(self.root / of.file, self.window, self.encoding, of.first, of.last)
         small = [to_levels(resized(frame, self.clip_shape, self.crop)) for frame in frames]
-        return np.concatenate(small), (frames.shape[1], frames.shape[2])
+        return Decoded(np.concatenate(small), (frames.shape[1], frames.shape[2]), coloured=False)
 
 
 class StackedClips:

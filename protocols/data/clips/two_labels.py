@@ -31,8 +31,8 @@ def split_clips(
     """Split N clips by `fractions` (train, val, test; they sum to 1). Returns (N,) uint8 `Split` values.
 
     shared: the clips of every actor are laid out one action after the other, each actor beginning with another action,
-    and cut by `fractions`: so every actor is in every part, and so is every action wherever numbers allow it, even if each
-    actor does each action once. apart: the actors themselves are cut. Order is by hashes of the seed and of names,
+    and cut by `fractions`: so every actor is in every part, and so is every action wherever numbers allow it, even if
+    each actor does each action once. apart: the actors themselves are cut. Order is by hashes of the seed and of names,
     which are unique: it depends on neither the order of the clips nor a random generator. Raises BadInput, with `what`,
     when an actor has too few clips.
     """
@@ -50,8 +50,9 @@ def split_clips(
     for turn, actor in enumerate(people):
         dealt = _dealt([row for row, who in enumerate(actors) if who == actor], actions, names, seed, deeds, turn)
         if len(dealt) < wanted:
+            few = "1 clip" if len(dealt) == 1 else f"{len(dealt)} clips"
             raise BadInput(
-                f"{what}: actor '{actor}' has {len(dealt)} clips for {wanted} parts with fractions {fractions}; "
+                f"{what}: actor '{actor}' has {few} for {wanted} parts with fractions {fractions}; "
                 f"at least {wanted} are needed; add clips, leave the actor out, or set the val fraction to 0"
             )
         split[dealt] = np.repeat(np.arange(3, dtype=np.uint8), part_sizes(len(dealt), fractions))

@@ -129,7 +129,7 @@ def _stacked(frames: Iterable[Radiance]) -> Radiance:
 
 
 def _require_even(times: IntArray, tick_s: float) -> None:
-    gaps = np.diff(np.sort(times))
+    gaps = np.diff(np.sort(times)).astype(np.float64)
     if len(gaps) == 0:
         return
     usual = float(np.median(gaps))

@@ -26,8 +26,8 @@ class VideoDesign(CameraDesign):
     span: int = 1
     """Frames that one read frame is made of: T frames in give T - span + 1 out. A difference spans 2."""
 
-    operators: tuple[Operator, ...] = ("soft",)
-    """What `read_clips` can be asked for. A design without quantiser has one operator."""
+    operators: tuple[Operator, ...] = ("soft", "hard")
+    """What `read_clips` can be asked for. Without a quantiser both are the same."""
 
     @property
     def moving_optics(self) -> bool:
@@ -36,7 +36,7 @@ class VideoDesign(CameraDesign):
 
     @abstractmethod
     def read_clips(self, light: Tensor, operator: Operator = "soft") -> Tensor:
-        """(N, T, 1, h, w) light to (N, T - span + 1, C, h', w'), with gradients where `soft`; of each clip alone.
+        """(N, T, 1, h, w) light to (N, T - span + 1, C, h', w'), of each clip alone. `hard` has the slope of `soft`.
 
         Values span about -1..1. Raises BadInput for fewer frames than `span` and an operator that it does not have.
         """
@@ -44,9 +44,17 @@ class VideoDesign(CameraDesign):
     def read_clip_shape(self, clip_shape: tuple[int, int, int]) -> tuple[int, int, int, int]:
         """(T', C, h', w') that `read_clips` makes of (T, h, w)."""
         frames, h, w = clip_shape
+        learning = self.training
+        self.eval()  # a range that follows what it sees must not follow this
         with torch.no_grad():
             shape = self.read_clips(torch.zeros(1, frames, 1, h, w)).shape
+        self.train(learning)
         return int(shape[1]), int(shape[2]), int(shape[3]), int(shape[4])
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What an optimiser takes: `params` with `lr`, in units of its own; nothing where nothing learns."""
+        learned = list(self.parameters())
+        return [{"params": learned, "lr": float(self.rate or 0)}] if learned else []
 
     def electronics(self) -> dict[str, Any]:
         """What the electronics must be set to, as plain values with their unit in the name; empty where there are

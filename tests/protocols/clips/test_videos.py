@@ -299,7 +299,7 @@ def test_a_folder_that_is_no_tree_of_actions_is_refused(tmp_path, own):
 
 def test_an_actor_with_too_few_videos_is_named(own):
     write_video(own / "wave" / "zoe_0.avi", stairs(9))
-    with pytest.raises(BadInput, match=r"actor 'zoe' has 1 clips for 3 parts"):
+    with pytest.raises(BadInput, match=r"actor 'zoe' has 1 clip for 3 parts"):
         tree(own).check()
 
 

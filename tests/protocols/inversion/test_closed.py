@@ -152,11 +152,13 @@ def test_admm_and_fista_end_at_the_same_picture_where_the_frame_decides(scenes):
     assert float((middle(one, (20, 24)) - middle(other, (20, 24))).abs().mean()) < 3e-3
 
 
-def test_no_light_and_frames_that_are_no_numbers_are_refused(scenes):
+def test_no_light_no_camera_and_frames_that_are_no_numbers_are_refused(scenes):
     camera = LinearCamera.of_border(sharp(), SCENE, "same")
     for method in METHODS:
         with pytest.raises(BadInput, match="not finite"):
             method.invert(camera.forward(scenes) * float("nan"), camera)
+        with pytest.raises(BadInput, match="needs to know the camera"):
+            method.invert(camera.forward(scenes), None)
         with pytest.raises(BadInput, match="black everywhere"):
             method.invert(camera.forward(scenes), camera.with_psf(0 * sharp()))
         dark = method.invert(0 * camera.forward(scenes), camera)

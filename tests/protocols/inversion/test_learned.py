@@ -14,7 +14,7 @@ from protocols.inversion.examples import Exposed, Pairs, through
 from protocols.inversion.gaussian import FrameCovariance, NormalPictures
 from protocols.inversion.learned import UNet, Unrolled
 from protocols.inversion.lmmse import Lmmse
-from protocols.inversion.method import FitBudget
+from protocols.inversion.method import FitBudget, FitRun
 from protocols.inversion.methods import load_fitted, save_fitted
 from protocols.inversion.problem import LinearCamera
 from protocols.inversion.regression import Regression
@@ -64,7 +64,7 @@ def judged(camera, seed=9):
 
 
 def fitted(method, sets, budget=BUDGET, **kept):
-    return method.fit(*sets, budget=budget, generator=torch.Generator().manual_seed(4), **kept)
+    return method.fit(*sets, FitRun(budget, torch.Generator().manual_seed(4), **kept))
 
 
 def mse(found, true):

@@ -1,0 +1,66 @@
+"""Networks that read clips: settings that need no torch, and the unions that steps take."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from protocols.video.networks.settings import (
+    ConvNextFrame,
+    DenseFrame,
+    GroupedFrame,
+    LenetFrame,
+    MixerFrame,
+    MobileFrame,
+    PlainFrame,
+    Resnet3d,
+    Small3d,
+    SmallC3d,
+    SmallFrame,
+    SmallGru,
+    SmallR2plus1d,
+    Unet3d,
+    VitFrame,
+    WideFrame,
+)
+
+ActionNetwork = Annotated[Small3d | SmallR2plus1d | SmallC3d | SmallGru | Resnet3d, Field(discriminator="type")]
+"""What may tell the action: networks of whole clips."""
+
+PrivacyNetwork = Annotated[
+    SmallFrame
+    | PlainFrame
+    | WideFrame
+    | GroupedFrame
+    | MobileFrame
+    | DenseFrame
+    | ConvNextFrame
+    | VitFrame
+    | MixerFrame
+    | LenetFrame,
+    Field(discriminator="type"),
+]
+"""What may tell the actor while the camera is trained: networks of single frames."""
+
+AttackerNetwork = Annotated[
+    Small3d
+    | SmallR2plus1d
+    | SmallC3d
+    | SmallGru
+    | Resnet3d
+    | SmallFrame
+    | PlainFrame
+    | WideFrame
+    | GroupedFrame
+    | MobileFrame
+    | DenseFrame
+    | ConvNextFrame
+    | VitFrame
+    | MixerFrame
+    | LenetFrame,
+    Field(discriminator="type"),
+]
+"""What may attack a finished camera: any of them."""
+
+__all__ = ["ActionNetwork", "AttackerNetwork", "PrivacyNetwork", "Small3d", "SmallFrame", "Unet3d"]

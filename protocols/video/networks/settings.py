@@ -1,0 +1,216 @@
+"""Settings of the networks; torch is imported when one is built."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Le, Lt
+
+from labctl.errors import BadInput
+from labctl.frozen import Frozen
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Width = Annotated[int, Ge(2), Le(512)]
+Dropout = Annotated[float, Ge(0), Lt(1)]
+ClipShape = tuple[int, int, int, int]
+
+
+class ClipReaderSettings(Frozen):
+    """A network that names classes. Weights come from torch's global generator: seed that before."""
+
+    reads: ClassVar[Literal["clip", "frame"]] = "clip"
+    least_px: ClassVar[int] = 8
+
+    type: str
+
+    def build(self, clip_shape: ClipShape, n_classes: int) -> nn.Module:
+        """A network to (n, n_classes) logits: of clips (n, T, C, h, w), or of single frames (n, C, h, w).
+
+        clip_shape: (T, C, h, w). In `eval` mode an answer does not depend on what else is in the batch. Raises BadInput
+        for frames that are too small, and fewer than two classes.
+        """
+        side = min(clip_shape[2:])
+        if side < self.least_px:
+            raise BadInput(
+                f"{self.type} needs frames of {self.least_px} px or more each way, these have "
+                f"{clip_shape[2]}x{clip_shape[3]}; use a larger scene_px or a milder down-sampling"
+            )
+        if n_classes < 2:
+            raise BadInput(f"{self.type} is to tell {n_classes} classes apart; two or more are needed")
+        return self._built(clip_shape, n_classes)
+
+    @abstractmethod
+    def _built(self, clip_shape: ClipShape, n_classes: int) -> nn.Module: ...
+
+
+# Of whole clips
+
+
+class Small3d(ClipReaderSettings):
+    """Four 3D convolutions, the first over 3x5x5, global pooling: 238 thousand weights at width 16."""
+
+    type: Literal["small-3d"] = "small-3d"
+    width: Width = 16
+    dropout: Dropout = 0.2
+
+    def _built(self, clip_shape: ClipShape, n_classes: int) -> nn.Module:
+        from protocols.video.networks.of_clips import small_3d
+
+        return small_3d(clip_shape[1], self.width, self.dropout, n_classes)
+
+
+class SmallR2plus1d(ClipReaderSettings):
+    """Residual blocks of a convolution in space and one in time. [Tran et al. 2018, narrower]"""
+
+    type: Literal["small-r2plus1d"] = "small-r2plus1d"
+    width: Width = 16
+    dropout: Dropout = 0.2
+
+    def _built(self, clip_shape: ClipShape, n_classes: int) -> nn.Module:
+        from protocols.video.networks.of_clips import small_r2plus1d
+
+        return small_r2plus1d(clip_shape[1], self.width, self.dropout, n_classes)
+
+
+class SmallC3d(ClipReaderSettings):
+    """3x3x3 convolutions, each followed by max pooling, and a hidden layer. [Tran et al. 2015, narrower]"""
+
+    type: Literal["small-c3d"] = "small-c3d"
+    width: Width = 16
+    dropout: Dropout = 0.3
+
+    def _built(self, clip_shape: ClipShape, n_classes: int) -> nn.Module:
+        from protocols.video.networks.of_clips import small_c3d
+
+        return small_c3d(clip_shape, self.width, self.dropout, n_classes)
+
+
+class SmallGru(ClipReaderSettings):
+    """Features of each frame, read in turn by a gated recurrent unit."""
+
+    type: Literal["small-gru"] = "small-gru"
+    width: Width = 24
+    dropout: Dropout = 0.2
+
+    def _built(self, clip_shape: ClipShape, n_classes: int) -> nn.Module:
+        from protocols.video.networks.of_clips import FramesInTurn
+
+        return FramesInTurn(clip_shape[1], self.width, self.dropout, n_classes)
+
+
+class Resnet3d(ClipReaderSettings):
+    """3D ResNet-18 or -50: for a GPU. [Hara et al. 2018; paper: 50]"""
+
+    type: Literal["resnet-3d"] = "resnet-3d"
+    depth: Literal[18, 50] = 50
+    width: Width = 64
+
+    def _built(self, clip_shape: ClipShape, n_classes: int) -> nn.Module:
+        from protocols.video.networks.resnet3d import ResNet3d
+
+        return ResNet3d(clip_shape[1], self.depth, self.width, n_classes)
+
+
+# Of single frames
+
+
+class FrameReaderSettings(ClipReaderSettings):
+    """A network that reads frame by frame."""
+
+    reads: ClassVar[Literal["clip", "frame"]] = "frame"
+
+    width: Width = 24
+
+    def _built(self, clip_shape: ClipShape, n_classes: int) -> nn.Module:
+        from protocols.video.networks import of_frames
+
+        make: Callable[[int, int, tuple[int, int], int], nn.Module] = of_frames.FAMILIES[self.type]
+        return make(clip_shape[1], self.width, (clip_shape[2], clip_shape[3]), n_classes)
+
+
+class SmallFrame(FrameReaderSettings):
+    """A residual network of three blocks: 223 thousand weights at width 24."""
+
+    type: Literal["small-frame"] = "small-frame"
+
+
+class PlainFrame(FrameReaderSettings):
+    """Pairs of 3x3 convolutions with max pooling. [VGG, narrower]"""
+
+    type: Literal["plain-frame"] = "plain-frame"
+
+
+class WideFrame(FrameReaderSettings):
+    """A wide and shallow residual network. [Wide ResNet, narrower]"""
+
+    type: Literal["wide-frame"] = "wide-frame"
+    width: Width = 48
+
+
+class GroupedFrame(FrameReaderSettings):
+    """Residual blocks with grouped convolutions. [ResNeXt, narrower]"""
+
+    type: Literal["grouped-frame"] = "grouped-frame"
+    width: Width = 32
+
+
+class MobileFrame(FrameReaderSettings):
+    """Inverted residual blocks with convolutions channel by channel. [MobileNet v2, narrower]"""
+
+    type: Literal["mobile-frame"] = "mobile-frame"
+    width: Width = 24
+
+
+class DenseFrame(FrameReaderSettings):
+    """Layers that see all layers before them. [DenseNet, narrower]"""
+
+    type: Literal["dense-frame"] = "dense-frame"
+    width: Width = 16
+
+
+class ConvNextFrame(FrameReaderSettings):
+    """Wide kernels channel by channel, then mixing of channels. [ConvNeXt, narrower]"""
+
+    type: Literal["convnext-frame"] = "convnext-frame"
+    width: Width = 48
+
+
+class VitFrame(FrameReaderSettings):
+    """A transformer over patches. [ViT, narrower]"""
+
+    type: Literal["vit-frame"] = "vit-frame"
+    width: Width = 64
+
+
+class MixerFrame(FrameReaderSettings):
+    """Perceptrons over patches and over channels in turn. [MLP-Mixer, narrower]"""
+
+    type: Literal["mixer-frame"] = "mixer-frame"
+    width: Width = 64
+
+
+class LenetFrame(FrameReaderSettings):
+    """Two wide kernels with pooling and two hidden layers. [LeNet]"""
+
+    type: Literal["lenet-frame"] = "lenet-frame"
+    width: Width = 16
+
+
+# From clips to clips
+
+
+class Unet3d(Frozen):
+    """A U-Net over space and time that keeps the size: 59 thousand weights at width 8. [Cicek et al. 2016, narrower]"""
+
+    type: Literal["unet-3d"] = "unet-3d"
+    width: Width = 8
+
+    def build(self, clip_shape: ClipShape) -> nn.Module:
+        """A network from clips (n, T, C, h, w) to (n, T, 1, h, w). clip_shape: (T, C, h, w)."""
+        from protocols.video.networks.unet3d import UNet3d
+
+        return UNet3d(clip_shape[1], self.width)
