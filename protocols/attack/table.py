@@ -147,7 +147,7 @@ def in_words(row: Row) -> str:
     first, interval = row.first, row.interval
     who = f"{first.attacker} ({first.knows})"
     where = _WHERE_WORDS[first.where]
-    if first.goal == "actor" and first.where == "frame":
+    if first.goal in ("actor", "reidentification") and first.where == "frame":
         where = ", frame by frame"
     where += f", {first.operator} read-out" if first.operator else ""
     return f"{who} {'names' if first.measure == 'accuracy' else 'reaches'} {value_words(interval, first.goal)}{where}"

@@ -33,6 +33,9 @@ GOAL_WORDS = {
     "psnr_db": "likeness (PSNR)",
 }
 
+OF_CLIPS = ("actor", "reidentification")
+"""Goals that a network of single frames is judged on by the mean over the frames of a clip."""
+
 WHERE_WORDS = {
     "frame": "frame",
     "field": "whole scene",
@@ -135,7 +138,7 @@ def _panels(evidence: Evidence, rows: Sequence[Row], found: Sequence[Score]) -> 
             continue
         scale = 1.0 if goal == "ssim" else 100.0
         operators = _operators(rows)
-        for where in dict.fromkeys(row.first.where for row in rows if row.first.goal == goal):
+        for where in _places(rows, goal):
             points, chances, cleans = [], [], []
             for design in evidence.designs:
                 for stage, operator in product(("simulated", "captured"), operators):
@@ -153,8 +156,7 @@ def _panels(evidence: Evidence, rows: Sequence[Row], found: Sequence[Score]) -> 
                             _scaled(best.interval, scale),
                         )
                     )
-            plain = where == "frame" and goal != "actor"
-            title = words_of(goal) if plain else f"{words_of(goal)},\n{_judged_words(goal, where)}"
+            title = _heading(goal, where, ",\n")
             chance = scale * float(np.mean(chances)) if chances else 0.0
             clean = scale * float(np.mean(cleans)) if cleans and goal != "ssim" else None
             unit = "SSIM" if goal == "ssim" else "named right (%)"
@@ -237,11 +239,7 @@ def _reconstructions(evidence: Evidence) -> list[Block]:
 
 
 def _strongest_table(evidence: Evidence, rows: Sequence[Row]) -> Table:
-    columns = [
-        (goal, where)
-        for goal in goals_of(rows)
-        for where in dict.fromkeys(row.first.where for row in rows if row.first.goal == goal)
-    ]
+    columns = [(goal, where) for goal in goals_of(rows) for where in _places(rows, goal)]
     lines = []
     for design in evidence.designs:
         for stage, operator in product(("simulated", "captured"), _operators(rows)):
@@ -255,10 +253,7 @@ def _strongest_table(evidence: Evidence, rows: Sequence[Row]) -> Table:
                         *("–" if b is None else value_words(b.interval, b.first.goal) for b in best),
                     ]
                 )
-    heads = [
-        words_of(goal) + ("" if where == "frame" and goal != "actor" else f", {_judged_words(goal, where)}")
-        for goal, where in columns
-    ]
+    heads = [_heading(goal, where, ", ") for goal, where in columns]
     return Table(
         ["design, frames", *heads],
         lines,
@@ -317,9 +312,22 @@ def _score_at(found: Sequence[Score], design: str, stage: str, operator: str) ->
     return min(fitting, key=lambda score: score.mixed, default=None)
 
 
+def _places(rows: Sequence[Row], goal: str) -> list[str | None]:
+    """Where a goal was judged. Of actors: anywhere, for the strongest attacker, and frame by frame, as papers do."""
+    found: list[str | None] = list(dict.fromkeys(row.first.where for row in rows if row.first.goal == goal))
+    return [None, *(where for where in found if where == "frame")] if goal == "actor" else found
+
+
+def _heading(goal: str, where: str | None, between: str) -> str:
+    if where is None:
+        return f"{words_of(goal)}{between}strongest attacker"
+    words = _judged_words(goal, where)
+    return words_of(goal) if words == "frame" else f"{words_of(goal)}{between}{words}"
+
+
 def _judged_words(goal: str, where: str) -> str:
     """What was judged. Of clips, `frame` is the mean over single frames."""
-    return "frame by frame" if where == "frame" and goal in ("actor",) else WHERE_WORDS[where]
+    return "frame by frame" if where == "frame" and goal in OF_CLIPS else WHERE_WORDS[where]
 
 
 def _figure_name(step: str, design: str) -> str:

@@ -123,7 +123,7 @@ class EvaluateVideo(OnEncodedClips):
         keep_shown(seen)
         setting = context.setting
         row = {"design": setting.design, "rig": setting.rig.name, "step": setting.name, "seed": setting.seed, **metrics,
-               "by_network": by_network}  # fmt: skip
+               "by_network": by_network, "cost": _cost(seen)}  # fmt: skip
         write_json(context.folder / EVALUATION_FILE, row)
         write_comparison(context.run_folder / "artifacts")
         return StepResult({"evaluation": context.folder / EVALUATION_FILE}, metrics)
@@ -170,3 +170,13 @@ def _told(named: Named, effort: Effort) -> dict[str, Any]:
         "accuracy": interval.mean, "accuracy_low": interval.low, "accuracy_high": interval.high,
         "epochs": effort.epochs, "converged": effort.converged, "val_accuracy": effort.val_accuracy,
     }  # fmt: skip
+
+
+def _cost(seen: Encodings) -> dict[str, int]:
+    """What the encoder costs for one clip; see `sim.designs.video.cost.Cost`."""
+    from dataclasses import asdict
+
+    from protocols.video.encodings import light_shape
+    from sim.designs.video.cost import cost_of
+
+    return asdict(cost_of(seen.camera.design, (seen.data.frames, *light_shape(seen))))

@@ -118,8 +118,10 @@ def evidence_of(tmp_path: Path, *operators: str) -> Any:
 
 def test_the_section_shows_clips_steps_networks_and_a_moving_picture(tmp_path: Path) -> None:
     blocks = video_section(evidence_of(tmp_path, "soft", "hard"), {})
-    assert [type(block) for block in blocks] == [Picture, Animation, Picture, Table]
-    table = blocks[-1]
+    assert [type(block) for block in blocks] == [Picture, Animation, Picture, Table, Table]
+    table, costs = blocks[3:]
+    assert isinstance(costs, Table)
+    assert costs.head[:3] == ["design", "parameters", "bytes"]
     assert isinstance(table, Table)
     assert [row[2] for row in table.rows] == ["the same → soft", "the same → hard"]
     page = render([Section("video", "Clips", blocks)], HEAD)
@@ -150,8 +152,7 @@ def test_kept_clips_are_those_of_the_data_and_their_read_outs(tmp_path: Path) ->
 
 HEAD = {
     "name": "n", "description": "", "rig": "r", "nature": "", "real": False, "status": "", "complete": True,
-    "began": "",
-    "made": "", "alarms": [], "headline": "", "second": "", "designs": "", "seeds": "",
+    "began": "", "made": "", "alarms": [], "headline": "", "second": "", "designs": "", "seeds": "",
 }  # fmt: skip
 
 
@@ -187,4 +188,5 @@ def test_the_strongest_table_names_read_outs_and_how_clips_were_judged() -> None
     rows = rows_of([("d", 0, attack("hard", "frame", 0.25)), ("d", 0, attack("hard", "clip", 0.5))])
     table = _strongest_table(SimpleNamespace(designs=("d",)), rows)  # type: ignore[arg-type]
     assert table.rows[0][0] == "d, simulated, hard"
-    assert {"actor from clips, frame by frame", "actor from clips, whole clip"} <= set(table.head)
+    assert table.head == ["design, frames", "actor from clips, strongest attacker", "actor from clips, frame by frame"]
+    assert [cell.split(" ")[0] for cell in table.rows[0][1:]] == ["50.0", "25.0"]
