@@ -17,6 +17,8 @@ class UNet3d(nn.Module):
         self.first, self.second, self.deepest = _double(channels, w), _double(w, 2 * w), _double(2 * w, 4 * w)
         self.upper, self.last = _double(6 * w, 2 * w), _double(3 * w, w)
         self.out, self.direct = nn.Conv3d(w, 1, 1), nn.Conv3d(channels, 1, 1)
+        for weight in (*self.out.parameters(), *self.direct.parameters()):
+            nn.init.zeros_(weight)  # nothing is added at first
         self.halve = nn.AvgPool3d((1, 2, 2), ceil_mode=True)
 
     def forward(self, clips: Tensor) -> Tensor:
