@@ -315,7 +315,10 @@ def test_actors_that_nobody_has_seen_cannot_be_named(tmp_path: Path) -> None:
 
 def test_open_clips_are_restored_and_noise_gives_no_more_than_the_mean_picture(tmp_path: Path) -> None:
     step = reconstruct_step(
-        network={"type": "unet-3d", "width": 4}, budget=LONG, identifiers=[{**FRAME, "width": 16}], identifier_budget=LONG
+        network={"type": "unet-3d", "width": 4},
+        budget=LONG,
+        identifiers=[{**FRAME, "width": 16}],
+        identifier_budget=LONG,
     )
     open_ = doubles.Bench(tmp_path, doubles.Plain()).run(step)
     assert open_.metrics["psnr_db_clip_gain"] > 5
