@@ -2,11 +2,11 @@
 
     python benchmarks/bdq_table.py --out bdq [--clips msr3d_dev14.npz] [--designs original bdq_8] [--seeds 0 1 2]
 
-Trains every camera by `train_video` (16 epochs; 7 on moving digits), then fresh networks on the finished camera: one for
-the action, and for the actor a network of single frames, scored frame by frame and by its vote over a clip, one of whole
-clips, and one of whole clips that knows the read-out. All read the hard staircase unless the name of the camera ends in
-`_soft`. One line of OUT/cells.jsonl is one camera and seed; cells that are there are kept, so a run that was stopped goes
-on. Writes OUT/bdq.md and OUT/bdq.png. Without --clips: moving digits.
+Trains every camera by `train_video` (16 epochs; 7 on moving digits), then fresh networks on the finished camera: one
+for the action, and for the actor a network of single frames, scored frame by frame and by its vote over a clip, one of
+whole clips, and one of whole clips that knows the read-out. All read the hard staircase unless the name of the camera
+ends in `_soft`. One line of OUT/cells.jsonl is one camera and seed; cells that are there are kept, so a run that was
+stopped goes on. Writes OUT/bdq.md and OUT/bdq.png. Without --clips: moving digits.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ DESIGNS: dict[str, tuple[str, str]] = {
 """Camera → its settings, and the read-out that it is trained for and judged by."""
 
 HOW = """\
-Percent of test clips, 95 % bootstrap over clips, seeds together; in brackets, behind the strongest, who it is. *frame by
-frame* is the mean over frames, which papers give; the other columns are of whole clips.
+Percent of test clips, 95 % bootstrap over clips, seeds together; behind the strongest, who it is. *frame by frame* is
+the mean over frames, which papers give; the other columns are of whole clips.
 """
 
 
@@ -132,8 +132,8 @@ def write_page(cells: Sequence[Mapping[str, Any]], out: Path) -> None:
 
     lines = [
         HOW,
-        "| camera | seeds | action | actor: strongest attacker | frame by frame | vote | whole clips | knows the read-out "
-        "| sigma |",
+        "| camera | seeds | action | actor: strongest attacker | frame by frame | vote | whole clips "
+        "| knows the read-out | sigma |",
         "|---" * 9 + "|",
     ]
     points = []
