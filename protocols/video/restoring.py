@@ -101,7 +101,9 @@ def train_restorer(
     restorer = ClipRestorer(network, int(train.encoded.shape[2]), (h, w))
     restorer.fit_scale(train)
     few = train.encoded[spread(len(train), SETTLING_CLIPS // 4)]
-    best, best_error, waited, done = deepcopy(restorer.state_dict()), math.inf, 0, 0
+    # Before it learns it shows the mean picture, or nearly: what learning does not better is not kept.
+    best, waited, done = deepcopy(restorer.state_dict()), 0, 0
+    best_error = float((restorer.restored(val.encoded) - val.truth).square().mean())
     for number, epochs in enumerate(cycles(budget)):  # type: ignore[arg-type]
         schedule = Schedule(len(train), epochs, budget.batch, stream_seed(seed, "restore", number))
         _run_cycle(restorer, budget, train, schedule, lambda now, begun=done: pulse(begun + now, budget.epochs))

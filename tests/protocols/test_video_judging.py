@@ -36,7 +36,7 @@ from protocols.video.transfer import reads_pixel_by_pixel, transfer_curve, undon
 from tests.protocols import video_doubles as doubles
 
 SHORT = {"epochs": 12, "first_cycle": 12, "shift_px": 0, "batch": 16, "rate": 1e-2}
-LONG = {**SHORT, "epochs": 40, "first_cycle": 40}
+LONG = {**SHORT, "epochs": 24, "first_cycle": 24}
 TINY = {"epochs": 1, "first_cycle": 1, "shift_px": 0, "batch": 16}
 NETWORK = {"type": "small-3d", "width": 8}
 FRAME = {"type": "lenet-frame", "width": 8}
