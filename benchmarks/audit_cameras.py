@@ -1,14 +1,15 @@
 """The cameras of the audit table: every design brought to the same task accuracy, on the validation split.
 
-Each design has one knob. All its values are trained with the first seed; the one whose validation accuracy is nearest
-to TARGET is trained with the other seeds too and goes into the audit.
+Each design has one knob. All its values are trained with the first seed, the one whose validation accuracy is nearest
+to TARGET with the other seeds too; if the mean over seeds is not close enough then, the next nearest as well. The one
+whose mean is nearest goes into the audit.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,34 +18,31 @@ if TYPE_CHECKING:
     from labctl.protocol import RunPlan
 
 PROTOCOL = Path(__file__).parents[1] / "configs" / "protocols" / "audit-faces.yaml"
-TARGET = 0.77
-"""Validation accuracy that the designs are brought to: what most can reach; a random mask stays five points below."""
+TARGET = 0.74
+"""Validation accuracy that the designs are brought to: what all but the half-open mask can reach."""
+
+CLOSE_ENOUGH = 0.02
 
 EPOCHS = 40
 
 LEARNED = "{type: learned, start: blob, start_radius_cells: KNOB, rate: 0.01, move_from: 0.3}"
 
+DYNAMIC = "{type: dynamic, likeliest: LIKELIEST, start_radius_cells: KNOB, rate: 0.01, move_from: 0.3}"
+
 KNOBS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "pinhole": ("{type: pinhole}", ("auto", "0.1", "0.03", "0.01", "0.003")),
-    "disc": ("{type: disc, open_fraction: KNOB}", ("0.01", "0.02", "0.03", "0.05", "0.08", "0.12", "0.16")),
-    "random": ("{type: random, open_fraction: KNOB}", ("0.002", "0.003", "0.004", "0.006")),
-    "blur": ("{type: blur, optics: pinhole, sigma_px: KNOB}", ("1.0", "1.5", "2.0", "3.0", "4.0", "5.0")),
-    "learned": (LEARNED, ("3", "5", "6", "7")),
-    "similarity": (f"{LEARNED[:-1]}, losses: {{similarity: 0.3}}}}", ("3", "5", "7")),
-    "total_variation": (f"{LEARNED[:-1]}, losses: {{total_variation: 3.0}}}}", ("2", "3", "5")),
-    "invertibility": (f"{LEARNED[:-1]}, losses: {{invertibility: 1.0}}}}", ("3", "5", "7")),
-    "rip": (f"{LEARNED[:-1]}, losses: {{rip: 3.0}}}}", ("3", "5", "7")),
-    "adversarial": (f"{LEARNED[:-1]}, losses: {{adversarial: {{weight: 1.0}}}}}}", ("5",)),
-    "adversarial_5": (f"{LEARNED[:-1]}, losses: {{adversarial: {{weight: 5.0}}}}}}", ("5",)),
+    "pinhole": ("{type: pinhole}", ("0.02", "0.01", "0.007", "0.005", "0.003")),
+    "disc": ("{type: disc, open_fraction: KNOB}", ("0.03", "0.05", "0.065", "0.08", "0.1", "0.12")),
+    "random": ("{type: random, open_fraction: KNOB}", ("0.002", "0.003")),
+    "blur": ("{type: blur, optics: pinhole, sigma_px: KNOB}", ("1.5", "2.0", "2.5", "3.0", "3.5", "4.0")),
+    "learned": (LEARNED, ("5", "6", "7", "8")),
+    "similarity": (f"{LEARNED[:-1]}, losses: {{similarity: 0.3}}}}", ("5", "6", "7")),
+    "total_variation": (f"{LEARNED[:-1]}, losses: {{total_variation: 1.0}}}}", ("5", "6")),
+    "invertibility": (f"{LEARNED[:-1]}, losses: {{invertibility: 1.0}}}}", ("5", "6", "7")),
+    "rip": (f"{LEARNED[:-1]}, losses: {{rip: 3.0}}}}", ("5", "6", "7")),
+    "adversarial": (f"{LEARNED[:-1]}, losses: {{adversarial: {{weight: 1.0}}}}}}", ("5", "6")),
+    "dynamic": (DYNAMIC.replace("LIKELIEST", "0.9"), ("3", "4", "5")),
+    "dynamic_half": (DYNAMIC.replace("LIKELIEST", "0.5"), ("2", "3", "4")),
     "random_half": ("{type: random, open_fraction: KNOB}", ("0.5",)),
-    "dynamic_half": (
-        "{type: dynamic, likeliest: KNOB, start_radius_cells: 3.0, rate: 0.01, move_from: 0.3}",
-        ("0.5",),
-    ),
-    "dynamic": (
-        "{type: dynamic, likeliest: KNOB, start_radius_cells: 3.0, rate: 0.01, move_from: 0.3}",
-        ("0.9",),
-    ),
 }
 """Design → its settings, and the values of its knob. Of the pinhole it is the exposure in seconds.
 
@@ -100,22 +98,20 @@ def model_of(variant: Variant, out: Path) -> Path:
     return out / "work" / "cameras" / f"{variant.name}.pt"
 
 
-def variants(designs: Sequence[str], seed: int) -> Iterator[Variant]:
-    """All values of all knobs."""
-    for design in designs:
-        for knob in KNOBS[design][1]:
-            yield Variant(design, knob, seed)
+def nearest_knobs(design: str, seeds: Sequence[int], out: Path) -> list[str]:
+    """Values that were trained with all seeds, that whose mean validation accuracy is nearest to TARGET first."""
+    there = [
+        knob
+        for knob in KNOBS[design][1]
+        if all(model_of(Variant(design, knob, seed), out).with_suffix(".json").exists() for seed in seeds)
+    ]
+    return sorted(there, key=lambda knob: abs(mean_accuracy(design, knob, seeds, out) - TARGET))
 
 
-def chosen_knob(design: str, seed: int, out: Path) -> str | None:
-    """The value whose validation accuracy is nearest to TARGET, of those that were trained; None without any."""
-    there = [v for v in variants([design], seed) if model_of(v, out).with_suffix(".json").exists()]
-
-    def distance(variant: Variant) -> float:
-        told = json.loads(model_of(variant, out).with_suffix(".json").read_text())
-        return abs(float(told["val_accuracy"]) - TARGET)
-
-    return min(there, key=distance).knob if there else None
+def mean_accuracy(design: str, knob: str, seeds: Sequence[int], out: Path) -> float:
+    """On the validation split, over seeds that were trained."""
+    told = [model_of(Variant(design, knob, seed), out).with_suffix(".json") for seed in seeds]
+    return sum(float(json.loads(path.read_text())["val_accuracy"]) for path in told) / len(told)
 
 
 def plan_of(overrides: Sequence[str], *, only: Sequence[str], rig: Sequence[str] = ("sim",)) -> RunPlan:
