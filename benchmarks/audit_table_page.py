@@ -28,7 +28,7 @@ seeds together. Identity is the task itself here: who recognises frames gets wha
 """
 
 
-APART = ("long", "networks")
+APART = ("long", "networks", "learned_whole")
 """Steps that only some designs were attacked by: told in the list of all attackers, not compared."""
 
 
