@@ -28,21 +28,24 @@ class Wiener(ClosedInversion):
 
     def solve(self, frames: Tensor, camera: LinearCamera) -> Tensor:
         """See `ClosedInversion.solve`."""
+        import torch
         from scipy.fft import next_fast_len
 
-        from protocols.cropped_deconvolution import part_of_inverse, spectrum_of
+        from protocols.cropped_deconvolution import part_of_inverse, power_of
 
         check_frames(frames, camera)
         psf = camera.psf.to(frames)
         full = [a + b - 1 for a, b in zip(camera.scene_shape, psf.shape[-2:], strict=True)]
         rows, columns = (4 * next_fast_len(math.ceil(length / 4)) for length in full)
         grid = (rows, columns)
-        spectrum = spectrum_of(psf, grid)
+        spectrum = torch.fft.rfft2(psf, s=grid)
         energy = psf.square().sum(dim=(-2, -1), keepdim=True).mean(dim=1, keepdim=True)
-        power = 1.0 if self.prior == "flat" else falling_power(grid, camera.scene_shape).to(frames)
-        gain = spectrum.conj() / (spectrum.abs().square() + self.noise_to_signal * energy / power)
+        noise = self.noise_to_signal * energy
+        if self.prior == "falling":
+            noise = noise / falling_power(grid, camera.scene_shape).to(frames)
+        gain = spectrum.conj() * (1 / (power_of(spectrum) + noise))
         seen = continued(frames, camera.start, (full[0], full[1]))
-        return camera.radiance(part_of_inverse(gain * spectrum_of(seen, grid), grid, (0, 0), camera.scene_shape))
+        return camera.radiance(part_of_inverse(gain * torch.fft.rfft2(seen, s=grid), grid, (0, 0), camera.scene_shape))
 
 
 def falling_power(grid: Pair, scene: Pair) -> Tensor:
@@ -53,23 +56,23 @@ def falling_power(grid: Pair, scene: Pair) -> Tensor:
     import torch
 
     rows = torch.fft.fftfreq(grid[0], dtype=torch.float64)
-    columns = torch.fft.fftfreq(grid[1], dtype=torch.float64)
-    whole: Tensor = 1 / (rows[:, None].square() + columns.square() + 1 / max(scene) ** 2)
-    return (whole / whole.mean())[:, : grid[1] // 2 + 1]
+    columns = torch.fft.rfftfreq(grid[1], dtype=torch.float64)
+    half: Tensor = 1 / (rows[:, None].square() + columns.square() + 1 / max(scene) ** 2)
+    mirrored = half[:, 1 : (grid[1] + 1) // 2]
+    return half * (grid[0] * grid[1] / (half.sum() + mirrored.sum()))
 
 
 def continued(frames: Tensor, start: Pair, full: Pair) -> Tensor:
     """Frames (N, C, *full): the window from `start` on, and round it its rim, fading to dark by a raised cosine."""
     import torch
+    import torch.nn.functional as F
 
-    for axis in (0, 1):
-        dim = axis - 2
-        size = frames.shape[dim]
-        place = torch.arange(full[axis], device=frames.device) - start[axis]
-        beyond = torch.where(
-            place < 0, -place / (start[axis] + 1), (place - size + 1) / (full[axis] - start[axis] - size + 1)
-        )
-        fade = (0.5 + 0.5 * torch.cos(math.pi * beyond.clamp(min=0))).to(frames)
-        frames = frames.index_select(dim, place.clamp(0, size - 1))
-        frames = frames * (fade[:, None] if axis == 0 else fade)
-    return frames
+    fades, rims = [], []
+    for first, whole, size in zip(start, full, frames.shape[-2:], strict=True):
+        last = whole - first - size
+        place = torch.arange(whole, device=frames.device) - first
+        beyond = torch.where(place < 0, -place / (first + 1), (place - size + 1) / (last + 1))
+        fades.append((0.5 + 0.5 * torch.cos(math.pi * beyond.clamp(min=0))).to(frames))
+        rims.append((first, last))
+    wide = F.pad(frames, (*rims[1], *rims[0]), mode="replicate")
+    return wide.mul_(fades[0][:, None] * fades[1])

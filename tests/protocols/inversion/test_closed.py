@@ -12,7 +12,7 @@ from protocols.inversion.problem import LinearCamera
 from protocols.inversion.proximal import VariationProx, gradient, gradient_adjoint
 from protocols.inversion.separable import SeparableTikhonov, nearest_separable
 from protocols.inversion.variational import AdmmTv, Tikhonov
-from protocols.inversion.wiener import Wiener
+from protocols.inversion.wiener import Wiener, continued, falling_power
 from protocols.reconstruction import middle
 from sim.optics.separable import maximum_length_sequence, separable_mask
 from tests.protocols.lensless_pictures import caustic, pictures
@@ -89,6 +89,29 @@ def test_the_window_is_exact_where_light_fell_beside_the_sensor(scenes):
         assert mse(method.invert(frames, camera), scenes) < 0.6 * blind
 
 
+def test_four_iterations_come_near_the_end_where_the_window_is_a_third_of_the_convolution(scenes):
+    camera = LinearCamera.of_border(caustic((21, 25), seed=1)[None], SCENE, "same")
+    frames = camera.forward(scenes)
+    converged = Tikhonov(ridge=1.0, iterations=300).solve(frames, camera)
+    assert mse(Tikhonov(ridge=1.0, iterations=4).solve(frames, camera), converged) < 0.1 * mse(converged, scenes)
+
+
+def test_wiener_keeps_what_was_seen_and_lets_its_rim_fade_to_dark(scenes):
+    frames = scenes + 0.1
+    wide = continued(frames, (5, 8), (26 + 15, 30 + 8))
+    assert torch.equal(wide[..., 5:31, 8:38], frames)
+    beyond = wide[..., 30:, 8:38] / frames[..., -1:, :]
+    assert bool((beyond.diff(dim=-2) < 0).all())
+    assert 0 < float(beyond[..., -1, :].max()) < 0.03
+
+
+@pytest.mark.parametrize("grid", [(8, 12), (9, 13)])
+def test_the_power_of_natural_pictures_has_mean_one_over_the_whole_grid(grid):
+    half = falling_power(grid, (4, 6))
+    image = torch.fft.irfft2(half.sqrt(), s=grid)
+    assert float(image.square().sum()) == pytest.approx(1.0)  # Parseval: the mean of the power over all frequencies
+
+
 def test_the_ridge_in_closed_form_is_that_of_the_dense_matrix():
     rows, columns = torch.rand(6, generator=torch.Generator().manual_seed(0)), torch.linspace(0.2, 1, 4)
     psf = (rows[:, None] * columns).double()[None]
@@ -157,6 +180,10 @@ def test_no_light_and_frames_that_are_no_numbers_are_refused(scenes):
     for method in METHODS:
         with pytest.raises(BadInput, match="not finite"):
             method.invert(camera.forward(scenes) * float("nan"), camera)
+        burnt = camera.forward(scenes)
+        burnt[-1, 0, -1, -1] = float("inf")
+        with pytest.raises(BadInput, match="not finite"):
+            method.invert(burnt, camera)
         with pytest.raises(BadInput, match="black everywhere"):
             method.invert(camera.forward(scenes), camera.with_psf(0 * sharp()))
         dark = method.invert(0 * camera.forward(scenes), camera)
