@@ -9,9 +9,9 @@ setting is chosen for each picture by the mean PSNR of the other five pictures, 
 its grid, which goes from cheap to dear, that is within CLOSE_DB of the best. Nothing is aligned, no gain is fitted.
 
 --deepinv names a Python that has deepinv (an environment of its own: `pip install deepinv`, which brings torch and
-torchvision). It gets the same arrays and chooses its settings in the same way, from its
-own grid. What was chosen is then timed in turns, `--rounds` times each on one thread; the shortest time counts. What
-depends on the PSF alone is prepared outside the clock for deepinv; ours has nothing prepared.
+torchvision). It gets the same arrays and chooses its settings in the same way, from its own grid. What was chosen is
+then timed in turns, `--rounds` times each on one thread; the shortest time counts. What depends on the PSF alone is
+prepared outside the clock for deepinv; ours has nothing prepared.
 
 The second form takes a folder with `psf.png` and `raw_hand.png` of the DiffuserCam tutorial (Waller-Lab, BSD 3-Clause),
 16 bit, and draws PSF, capture and reconstructions: there is no true picture.
