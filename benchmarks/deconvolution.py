@@ -51,6 +51,11 @@ GRIDS: dict[str, tuple[ClosedInversion, ...]] = {
     "wiener": tuple(
         Wiener(noise_to_signal=ratio, prior=prior) for ratio in (0.3, 1.0, 3.0, 10.0) for prior in ("flat", "falling")
     ),
+    "wiener_small": tuple(
+        Wiener(noise_to_signal=ratio, prior="flat", room=room)
+        for room in (0.1, 0.2, 0.5)
+        for ratio in (1.0, 3.0, 10.0, 30.0)
+    ),
     "tikhonov": tuple(
         Tikhonov(ridge=ridge, iterations=count) for count in (8, 12, 20, 30) for ridge in (0.3, 1.0, 3.0, 10.0)
     ),
@@ -79,7 +84,7 @@ DEEPINV_GRIDS: dict[str, list[dict[str, Any]]] = {
     "wiener": [
         {"strength": strength, "prior": prior, "padded": padded}
         for padded in (False, True)
-        for strength in (1e-3, 1e-2, 0.1, 1.0)
+        for strength in (1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0)
         for prior in ("flat", "laplacian")
     ],
     "tikhonov": [
@@ -269,8 +274,9 @@ def compared(cases: list[Case], ours: dict[str, list[Row]], theirs: dict[str, li
                 + labels
             )
     for name in ours:
-        if ("deepinv", name) in best:
-            mine, other = best["ours", name], best["deepinv", name]
+        same = name.removesuffix("_small")
+        if ("deepinv", same) in best:
+            mine, other = best["ours", name], best["deepinv", same]
             lines.append(
                 f"{name}: ours - deepinv {np.mean(mine['psnr_db'] - other['psnr_db']):+.2f} dB, "
                 f"SSIM {np.mean(mine['ssim'] - other['ssim']):+.3f}; time ours / deepinv "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Gt, Le
+from annotated_types import Ge, Gt, Le
 
 from protocols.inversion.method import ClosedInversion, check_frames
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Wiener(ClosedInversion):
-    """Fast and blind to the window: what the sensor did not see is continued from its rim, fading to dark."""
+    """Fast and blind to the window: what the sensor did not see is guessed, see `room`."""
 
     method: Literal["wiener"] = "wiener"
 
@@ -25,6 +25,11 @@ class Wiener(ClosedInversion):
 
     prior: Literal["flat", "falling"] = "falling"
     """Power of scenes over frequency: the same for all, or 1 / f^2 as in natural pictures. [Field 1987]"""
+
+    room: Annotated[float, Ge(0), Le(1)] | None = None
+    """How much the grid is larger than scene, frame and PSF, as a share of what the full convolution needs. What the
+    sensor did not see then blends from one rim into the opposite one; less room is faster and worse, none wraps around.
+    None: all of it, and from each rim the light fades to dark."""
 
     def solve(self, frames: Tensor, camera: LinearCamera) -> Tensor:
         """See `ClosedInversion.solve`."""
@@ -36,15 +41,21 @@ class Wiener(ClosedInversion):
         check_frames(frames, camera)
         psf = camera.psf.to(frames)
         full = [a + b - 1 for a, b in zip(camera.scene_shape, psf.shape[-2:], strict=True)]
+        if self.room is None:
+            seen = continued(frames, camera.start, (full[0], full[1]))
+        else:
+            least = map(max, camera.scene_shape, camera.frame_shape, psf.shape[-2:])
+            full = [length + math.ceil(self.room * (most - length)) for length, most in zip(least, full, strict=True)]
         rows, columns = (4 * next_fast_len(math.ceil(length / 4)) for length in full)
         grid = (rows, columns)
+        if self.room is not None:
+            seen = blended(frames, grid).roll(camera.start, dims=(-2, -1))
         spectrum = torch.fft.rfft2(psf, s=grid)
         energy = psf.square().sum(dim=(-2, -1), keepdim=True).mean(dim=1, keepdim=True)
         noise = self.noise_to_signal * energy
         if self.prior == "falling":
             noise = noise / falling_power(grid, camera.scene_shape).to(frames)
         gain = spectrum.conj() * (1 / (power_of(spectrum) + noise))
-        seen = continued(frames, camera.start, (full[0], full[1]))
         return camera.radiance(part_of_inverse(gain * torch.fft.rfft2(seen, s=grid), grid, (0, 0), camera.scene_shape))
 
 
@@ -60,6 +71,22 @@ def falling_power(grid: Pair, scene: Pair) -> Tensor:
     half: Tensor = 1 / (rows[:, None].square() + columns.square() + 1 / max(scene) ** 2)
     mirrored = half[:, 1 : (grid[1] + 1) // 2]
     return half * (grid[0] * grid[1] / (half.sum() + mirrored.sum()))
+
+
+def blended(frames: Tensor, grid: Pair) -> Tensor:
+    """Frames (N, C, *grid) from 0 on, and beyond them a blend of the last row or column into the first."""
+    import torch
+    import torch.nn.functional as F
+
+    (height, width), (rows, columns) = frames.shape[-2:], grid
+    wide = F.pad(frames, (0, columns - width, 0, rows - height), mode="replicate")
+    down, right = (
+        (0.5 - 0.5 * torch.cos(math.pi * torch.arange(1, count + 1, device=frames.device) / (count + 1))).to(frames)
+        for count in (rows - height, columns - width)
+    )
+    wide[..., height:, :].lerp_(wide[..., :1, :], down[:, None])
+    wide[..., width:].lerp_(wide[..., :1], right)
+    return wide
 
 
 def continued(frames: Tensor, start: Pair, full: Pair) -> Tensor:

@@ -12,7 +12,7 @@ from protocols.inversion.problem import LinearCamera
 from protocols.inversion.proximal import VariationProx, gradient, gradient_adjoint
 from protocols.inversion.separable import SeparableTikhonov, nearest_separable
 from protocols.inversion.variational import AdmmTv, Tikhonov
-from protocols.inversion.wiener import Wiener, continued, falling_power
+from protocols.inversion.wiener import Wiener, blended, continued, falling_power
 from protocols.reconstruction import middle
 from sim.optics.separable import maximum_length_sequence, separable_mask
 from tests.protocols.lensless_pictures import caustic, pictures
@@ -94,6 +94,26 @@ def test_four_iterations_come_near_the_end_where_the_window_is_a_third_of_the_co
     frames = camera.forward(scenes)
     converged = Tikhonov(ridge=1.0, iterations=300).solve(frames, camera)
     assert mse(Tikhonov(ridge=1.0, iterations=4).solve(frames, camera), converged) < 0.1 * mse(converged, scenes)
+
+
+def test_without_room_wiener_is_exact_where_light_that_leaves_comes_back_on_the_other_side():
+    scenes = pictures(3, (24, 32)).roll((9, 11), dims=(-2, -1))  # something bright at the rim
+    spectrum = torch.fft.rfft2(scenes) * torch.fft.rfft2(sharp(), s=(24, 32))
+    frames = torch.fft.irfft2(spectrum, s=(24, 32)).roll((-3, -2), dims=(-2, -1))
+    camera = LinearCamera(sharp(), (3, 2), (24, 32), (24, 32))
+    assert mse(Wiener(noise_to_signal=1e-6, prior="flat", room=0).invert(frames, camera), scenes) < 1e-6
+    assert mse(Wiener(noise_to_signal=1e-6, prior="flat").invert(frames, camera), scenes) > 1e-4
+
+
+def test_with_room_the_frame_blends_from_one_rim_into_the_opposite_one(scenes):
+    scenes = scenes.roll((9, 11), dims=(-2, -1))  # something bright at the rim
+    scenes = scenes * torch.linspace(1, 0.5, 26)[:, None]
+    wide = blended(scenes, (36, 40))
+    assert torch.equal(wide[..., :26, :30], scenes)
+    first, last, between = scenes[..., 0, :], scenes[..., -1, :], wide[..., 26:, :30]
+    torch.testing.assert_close((between - last[..., None, :]).sum(-2), 5 * (first - last))
+    steps = wide[..., :30].roll(-1, -2) - wide[..., :30]
+    assert float(steps[..., 25:, :].abs().max()) < 0.2 * float((first - last).abs().max())
 
 
 def test_wiener_keeps_what_was_seen_and_lets_its_rim_fade_to_dark(scenes):
