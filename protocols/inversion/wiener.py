@@ -28,8 +28,8 @@ class Wiener(ClosedInversion):
 
     room: Annotated[float, Ge(0), Le(1)] | None = None
     """How much the grid is larger than scene, frame and PSF, as a share of what the full convolution needs. What the
-    sensor did not see then blends from one rim into the opposite one; less room is faster and worse, none wraps around.
-    None: all of it, and from each rim the light fades to dark."""
+    sensor did not see then blends from one rim into the opposite one; none wraps around. Less is faster, and not always
+    worse: of real captures, 0.2 gave better pictures than 0.5. None: all of it, and the light fades to dark."""
 
     def solve(self, frames: Tensor, camera: LinearCamera) -> Tensor:
         """See `ClosedInversion.solve`."""
