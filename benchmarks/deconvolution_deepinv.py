@@ -23,16 +23,20 @@ OPERATORS_OF_TORCHVISION = (
 
 
 def imported():
-    """deepinv, which imports torchvision, of which there is no CPU build: its compiled operators are named, not there.
+    """deepinv, which imports torchvision. Of one that was built for another torch, compiled operators are named only.
 
     Nothing here calls them.
     """
-    library = torch.library.Library("torchvision", "DEF")
-    for name in OPERATORS_OF_TORCHVISION:
-        try:
+    try:
+        import torchvision  # noqa: F401
+
+        library = None
+    except RuntimeError:  # "operator torchvision::nms does not exist"
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        library = torch.library.Library("torchvision", "DEF")
+        for name in OPERATORS_OF_TORCHVISION:
             library.define(f"{name}(Tensor a) -> Tensor")
-        except RuntimeError:  # a build that has them
-            break
     import deepinv
 
     return deepinv, library

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from protocols.cropped_deconvolution import part_of_inverse, spectrum_of
+from protocols.cropped_deconvolution import part_of_inverse
 from protocols.inversion.problem import LinearCamera
-from sim.optics.convolution import transform_shape
+from sim.optics.convolution import Pair, transform_shape
 
 FIRST_WEIGHT = 1.0
 """Of the unrolled steps, before they learn; as a share of the energy of the PSF."""
@@ -88,13 +88,19 @@ class Preconditioner:
         self.shape = camera.scene_shape
         psf = camera.psf
         self.grid = transform_shape(self.shape, (psf.shape[-2], psf.shape[-1]), camera.start, camera.frame_shape)
-        self.power = spectrum_of(psf, self.grid).abs().square()
+        self.power = _spectrum_of(psf, self.grid).abs().square()
         self.energy = psf.square().sum(dim=(-2, -1), keepdim=True)
 
     def __call__(self, images: Tensor, weight: Tensor) -> Tensor:
         """Of (N, C, H, W)."""
-        spectrum = spectrum_of(images, self.grid) / (self.power + weight * self.energy)
+        spectrum = _spectrum_of(images, self.grid) / (self.power + weight * self.energy)
         return part_of_inverse(spectrum, self.grid, (0, 0), self.shape)
+
+
+def _spectrum_of(images: Tensor, grid: Pair) -> Tensor:
+    """`rfft2` on a larger grid, in two steps: the way back through them is a sixth faster."""
+    spectrum: Tensor = torch.fft.fft(torch.fft.rfft(images, n=grid[1]), n=grid[0], dim=-2)
+    return spectrum
 
 
 def _two(channels_in: int, channels_out: int) -> nn.Sequential:

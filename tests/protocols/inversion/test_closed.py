@@ -12,7 +12,7 @@ from protocols.inversion.problem import LinearCamera
 from protocols.inversion.proximal import VariationProx, gradient, gradient_adjoint
 from protocols.inversion.separable import SeparableTikhonov, nearest_separable
 from protocols.inversion.variational import AdmmTv, Tikhonov
-from protocols.inversion.wiener import Wiener
+from protocols.inversion.wiener import Wiener, blended, continued, falling_power
 from protocols.reconstruction import middle
 from sim.optics.separable import maximum_length_sequence, separable_mask
 from tests.protocols.lensless_pictures import caustic, pictures
@@ -89,6 +89,49 @@ def test_the_window_is_exact_where_light_fell_beside_the_sensor(scenes):
         assert mse(method.invert(frames, camera), scenes) < 0.6 * blind
 
 
+def test_four_iterations_come_near_the_end_where_the_window_is_a_third_of_the_convolution(scenes):
+    camera = LinearCamera.of_border(caustic((21, 25), seed=1)[None], SCENE, "same")
+    frames = camera.forward(scenes)
+    converged = Tikhonov(ridge=1.0, iterations=300).solve(frames, camera)
+    assert mse(Tikhonov(ridge=1.0, iterations=4).solve(frames, camera), converged) < 0.1 * mse(converged, scenes)
+
+
+def test_without_room_wiener_is_exact_where_light_that_leaves_comes_back_on_the_other_side():
+    scenes = pictures(3, (24, 32)).roll((9, 11), dims=(-2, -1))  # something bright at the rim
+    spectrum = torch.fft.rfft2(scenes) * torch.fft.rfft2(sharp(), s=(24, 32))
+    frames = torch.fft.irfft2(spectrum, s=(24, 32)).roll((-3, -2), dims=(-2, -1))
+    camera = LinearCamera(sharp(), (3, 2), (24, 32), (24, 32))
+    assert mse(Wiener(noise_to_signal=1e-6, prior="flat", room=0).invert(frames, camera), scenes) < 1e-6
+    assert mse(Wiener(noise_to_signal=1e-6, prior="flat").invert(frames, camera), scenes) > 1e-4
+
+
+def test_with_room_the_frame_blends_from_one_rim_into_the_opposite_one(scenes):
+    scenes = scenes.roll((9, 11), dims=(-2, -1))  # something bright at the rim
+    scenes = scenes * torch.linspace(1, 0.5, 26)[:, None]
+    wide = blended(scenes, (36, 40))
+    assert torch.equal(wide[..., :26, :30], scenes)
+    first, last, between = scenes[..., 0, :], scenes[..., -1, :], wide[..., 26:, :30]
+    torch.testing.assert_close((between - last[..., None, :]).sum(-2), 5 * (first - last))
+    steps = wide[..., :30].roll(-1, -2) - wide[..., :30]
+    assert float(steps[..., 25:, :].abs().max()) < 0.2 * float((first - last).abs().max())
+
+
+def test_wiener_keeps_what_was_seen_and_lets_its_rim_fade_to_dark(scenes):
+    frames = scenes + 0.1
+    wide = continued(frames, (5, 8), (26 + 15, 30 + 8))
+    assert torch.equal(wide[..., 5:31, 8:38], frames)
+    beyond = wide[..., 30:, 8:38] / frames[..., -1:, :]
+    assert bool((beyond.diff(dim=-2) < 0).all())
+    assert 0 < float(beyond[..., -1, :].max()) < 0.03
+
+
+@pytest.mark.parametrize("grid", [(8, 12), (9, 13)])
+def test_the_power_of_natural_pictures_has_mean_one_over_the_whole_grid(grid):
+    half = falling_power(grid, (4, 6))
+    image = torch.fft.irfft2(half.sqrt(), s=grid)
+    assert float(image.square().sum()) == pytest.approx(1.0)  # Parseval: the mean of the power over all frequencies
+
+
 def test_the_ridge_in_closed_form_is_that_of_the_dense_matrix():
     rows, columns = torch.rand(6, generator=torch.Generator().manual_seed(0)), torch.linspace(0.2, 1, 4)
     psf = (rows[:, None] * columns).double()[None]
@@ -159,6 +202,10 @@ def test_no_light_no_camera_and_frames_that_are_no_numbers_are_refused(scenes):
             method.invert(camera.forward(scenes) * float("nan"), camera)
         with pytest.raises(BadInput, match="needs to know the camera"):
             method.invert(camera.forward(scenes), None)
+        burnt = camera.forward(scenes)
+        burnt[-1, 0, -1, -1] = float("inf")
+        with pytest.raises(BadInput, match="not finite"):
+            method.invert(burnt, camera)
         with pytest.raises(BadInput, match="black everywhere"):
             method.invert(camera.forward(scenes), camera.with_psf(0 * sharp()))
         dark = method.invert(0 * camera.forward(scenes), camera)
