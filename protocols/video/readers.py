@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, TypeVar
 
 Some = TypeVar("Some", bound=tuple[Any, ...])
 
 
 def name_of(network: Any) -> str:
-    """Its type, with the settings that are not the usual ones: `small-3d (width 8)`."""
+    """Its type, with the settings that are not the usual ones: `small-3d (width 8)`. Of a file, its name alone."""
     usual = type(network).model_fields
     unusual = [
-        f"{key} {value}"
+        f"{key} {value.name if isinstance(value, Path) else value}"
         for key, value in network.model_dump().items()
         if key != "type" and key in usual and value != usual[key].default
     ]
@@ -31,3 +34,9 @@ def each_once(networks: Some) -> Some:
     if twice:
         raise ValueError(f"{', '.join(twice)} stands twice; name each network once")
     return networks
+
+
+def fingerprint_of(networks: Iterable[Any]) -> str:
+    """For `Step.fingerprint`: what the files hold that networks start from. Empty where none of them has one."""
+    held = [network.fingerprint() for network in networks]
+    return hashlib.sha256(" ".join(held).encode()).hexdigest() if any(held) else ""
