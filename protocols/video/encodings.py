@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Iterable
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from labctl.errors import BadInput
+from labctl.errors import BadInput, concerning
 from labctl.references import OutputKind, Reference
 from labctl.steps import Source, Step, StepContext, StepSetting
 from protocols.fit import built_design, check_captures, check_fit
@@ -149,6 +150,46 @@ def check_clips(setting: StepSetting) -> None:
             f"step '{setting.name}' needs a camera that reads clips, and '{setting.design}' reads single frames",
             at=("designs", str(setting.design)),
         )
+
+
+def check_networks(networks: Iterable[Any], setting: StepSetting) -> None:
+    """Raise BadInput where one cannot be built for what the design reads: too small, a package or weights missing."""
+    design = _video_design(setting)
+    frames, span = setting.protocol.data.clip_frames, design.span
+    if frames < span:
+        raise BadInput(
+            f"clips have {frames} frames, '{setting.design}' reads {span} or more; set data.frames higher", at=("data",)
+        )
+    scene_px, cells = setting.protocol.grids()
+    height, width = setting.rig.twin.frame_shape(cells, scene_px)
+    with concerning("designs", str(setting.design)):
+        _check_all(networks, design.read_clip_shape((frames, int(height), int(width))))
+
+
+def check_networks_of_scenes(networks: Iterable[Any], setting: StepSetting) -> None:
+    """Raise BadInput where one cannot be built for undegraded clips."""
+    (height, width), _ = setting.protocol.grids()
+    with concerning("scene_px"):
+        _check_all(networks, (setting.protocol.data.clip_frames, 1, int(height), int(width)))
+
+
+def _video_design(setting: StepSetting) -> VideoDesign:
+    from sim.designs.video.base import VideoDesign
+
+    design = built_design(setting)
+    assert isinstance(design, VideoDesign)
+    return design
+
+
+def _check_all(networks: Iterable[Any], shape: tuple[int, int, int, int]) -> None:
+    for network in networks:
+        _check_network(network, shape, network.fingerprint())
+
+
+@cache
+def _check_network(network: Any, shape: tuple[int, int, int, int], held: str) -> None:
+    """Build it once per process, as long as its file holds the same."""
+    network.build(shape, 2)
 
 
 def load_clips(context: StepContext) -> ClipSet:

@@ -6,7 +6,10 @@ import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from labctl.steps import StepContext
 
 Some = TypeVar("Some", bound=tuple[Any, ...])
 
@@ -40,3 +43,12 @@ def fingerprint_of(networks: Iterable[Any]) -> str:
     """For `Step.fingerprint`: what the files hold that networks start from. Empty where none of them has one."""
     held = [network.fingerprint() for network in networks]
     return hashlib.sha256(" ".join(held).encode()).hexdigest() if any(held) else ""
+
+
+def say_weights(context: StepContext, network: Any, clip_shape: tuple[int, ...], n_classes: int) -> None:
+    """Log what a network takes from the file that it starts from. clip_shape: (T', C, h, w)."""
+    from protocols.video.networks.weights import weights_in_words
+
+    frames, channels, height, width = clip_shape
+    if told := weights_in_words(network, (frames, channels, height, width), n_classes):
+        context.log(told)
