@@ -13,6 +13,7 @@ from protocols.fit import built_design, check_captures, check_fit
 from protocols.learning_from_captures import check_corrections, measurement_for
 from protocols.measurement import Corrections
 from protocols.splits import Split
+from protocols.video.networks.library_settings import LibraryFrame
 
 if TYPE_CHECKING:
     from protocols.data.clips import ClipSet
@@ -163,14 +164,14 @@ def check_networks(networks: Iterable[Any], setting: StepSetting) -> None:
     scene_px, cells = setting.protocol.grids()
     height, width = setting.rig.twin.frame_shape(cells, scene_px)
     with concerning("designs", str(setting.design)):
-        _check_all(networks, design.read_clip_shape((frames, int(height), int(width))))
+        read = design.read_clip_shape((frames, int(height), int(width)))
+    _check_all(networks, read, setting, ("designs", str(setting.design)))
 
 
 def check_networks_of_scenes(networks: Iterable[Any], setting: StepSetting) -> None:
     """Raise BadInput where one cannot be built for undegraded clips."""
     (height, width), _ = setting.protocol.grids()
-    with concerning("scene_px"):
-        _check_all(networks, (setting.protocol.data.clip_frames, 1, int(height), int(width)))
+    _check_all(networks, (setting.protocol.data.clip_frames, 1, int(height), int(width)), setting, ("scene_px",))
 
 
 def _video_design(setting: StepSetting) -> VideoDesign:
@@ -181,9 +182,14 @@ def _video_design(setting: StepSetting) -> VideoDesign:
     return design
 
 
-def _check_all(networks: Iterable[Any], shape: tuple[int, int, int, int]) -> None:
+def _check_all(
+    networks: Iterable[Any], shape: tuple[int, int, int, int], setting: StepSetting, decides: tuple[str, ...]
+) -> None:
+    """decides: the setting that makes the shape what it is. Files and packages are the step's own matter."""
     for network in networks:
-        _check_network(network, shape, network.fingerprint())
+        own = network.weights is not None or isinstance(network, LibraryFrame)
+        with concerning(*(setting.at() if own else decides)):
+            _check_network(network, shape, network.fingerprint())
 
 
 @cache

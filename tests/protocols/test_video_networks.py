@@ -69,6 +69,15 @@ def test_small_networks_have_some_ten_to_four_hundred_thousand_weights(settings)
     assert 10_000 < weights_of(settings.build((15, 1, 32, 32), 10)) < 500_000
 
 
+@pytest.mark.parametrize("settings", NARROWED, ids=named)
+def test_large_networks_train_on_clips_shorter_than_their_kernels(settings):
+    for frames in (1, 3, 5, 6):  # of 5, a kernel over 7 frames once wrote out of bounds and ended the process
+        network = settings.build((frames, 1, 32, 32), 3)
+        for _ in range(3):
+            network(torch.randn(8, frames, 1, 32, 32)).sum().backward()
+        assert all(bool(torch.isfinite(weight.grad).all()) for weight in network.parameters())
+
+
 def test_sizes_are_those_that_the_docstrings_tell():
     assert weights_of(Small3d().build((15, 1, 32, 32), 14)) == pytest.approx(238_000, rel=0.01)
     assert weights_of(SmallFrame().build((15, 1, 32, 32), 10)) == pytest.approx(223_000, rel=0.01)

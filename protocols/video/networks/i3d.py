@@ -34,7 +34,11 @@ class I3d(nn.Module):
         first, mixed = width, max(1, 192 * width // 64)
         layers: list[nn.Module] = [
             TimeSecond(),
-            *_conv(channels, first, 7, stride=2),
+            # Time is padded apart: the oneDNN of torch 2.13 writes out of bounds in the backward pass where a strided
+            # kernel reaches beyond both ends of a clip, as 7 does at stride 2 of 5 frames.
+            nn.ConstantPad3d((0, 0, 0, 0, 3, 3), 0.0),
+            nn.Conv3d(channels, first, 7, stride=2, padding=(0, 3, 3), bias=False),
+            *_normalised(first),
             nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
             *_conv(first, first, 1),
             *_conv(first, mixed, 3),
@@ -78,6 +82,10 @@ class _Inception(nn.Module):
         return torch.cat([branch(features) for branch in self.branches], dim=1)
 
 
-def _conv(before: int, after: int, side: int, *, stride: int = 1) -> list[nn.Module]:
-    convolution = nn.Conv3d(before, after, side, stride=stride, padding=side // 2, bias=False)
-    return [convolution, nn.BatchNorm3d(after, eps=1e-3), nn.ReLU()]
+def _conv(before: int, after: int, side: int) -> list[nn.Module]:
+    convolution = nn.Conv3d(before, after, side, padding=side // 2, bias=False)
+    return [convolution, *_normalised(after)]
+
+
+def _normalised(channels: int) -> list[nn.Module]:
+    return [nn.BatchNorm3d(channels, eps=1e-3), nn.ReLU()]
