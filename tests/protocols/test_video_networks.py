@@ -85,12 +85,12 @@ def test_sizes_are_those_that_the_docstrings_tell():
 
 
 @pytest.mark.parametrize(
-    ("settings", "classes", "published"),
-    [(Resnet3d(), 400, 47.0e6), (R2plus1d(), 400, 31_505_325), (I3dLike(), 400, 12_697_264)],
+    ("settings", "published", "within"),
+    [(Resnet3d(), 47.0e6, 0.02), (R2plus1d(), 31_505_325, 0), (I3dLike(), 25e6 / 2, 0.02)],  # two streams: 25 million
     ids=["resnet-3d", "r2plus1d", "i3d"],
 )
-def test_the_networks_of_the_literature_have_their_published_size(settings, classes, published):
-    assert weights_of(settings.build((16, 3, 112, 112), classes)) == pytest.approx(published, rel=0.02)
+def test_the_networks_of_the_literature_have_their_published_size(settings, published, within):
+    assert weights_of(settings.build((16, 3, 112, 112), 400)) == pytest.approx(published, rel=within)
 
 
 @pytest.mark.parametrize("settings", NARROWED, ids=named)
