@@ -17,6 +17,7 @@ from labctl.frozen import Frozen
 from labctl.references import Reference, check_references, references_of
 from labctl.rig_file import Name, RigSpec
 from labctl.steps import Estimate, Step, StepSetting
+from labctl.suggest import is_model
 from labctl.yaml_source import KeyPath, loads
 
 if TYPE_CHECKING:
@@ -318,10 +319,24 @@ def _dump(plugin: Any) -> dict[str, Any]:
 
 def _decisive(plugin: Any) -> dict[str, Any]:
     """Settings that decide a result: where a file lies does not, what it holds stands in the fingerprint."""
-    paths = {name for name, value in plugin if isinstance(value, Path)}
-    newer = {name for name in getattr(plugin, "newer", ()) if _is_default(plugin, name)}
-    dumped: dict[str, Any] = plugin.model_dump(mode="json", exclude=paths | newer)
+    dumped: dict[str, Any] = plugin.model_dump(mode="json", exclude=_left_out(plugin))
     return dumped
+
+
+def _left_out(plugin: Any) -> dict[str, Any]:
+    """What of its settings decides nothing, as `model_dump` takes it."""
+    left: dict[str, Any] = {name: True for name, value in plugin if isinstance(value, Path)}
+    left |= {name: True for name in getattr(plugin, "newer", ()) if _is_default(plugin, name)}
+    inside = {name: _left_out_inside(value) for name, value in plugin if name not in left}
+    return left | {name: found for name, found in inside.items() if found}
+
+
+def _left_out_inside(value: Any) -> dict[Any, Any]:
+    """Of settings within settings. Only those with a fingerprint: whoever holds them hands it on in its own."""
+    if isinstance(value, tuple | list):
+        found = {place: _left_out_inside(item) for place, item in enumerate(value)}
+        return {place: left for place, left in found.items() if left}
+    return _left_out(value) if is_model(type(value)) and hasattr(value, "fingerprint") else {}
 
 
 def _is_default(plugin: Any, name: str) -> bool:

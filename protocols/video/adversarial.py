@@ -83,7 +83,7 @@ class AdversarialTraining:
         self.scene_shape, self.twin_hash = scene_px, setting.rig.twin_hash
         height, width = setting.rig.twin.frame_shape(cells, scene_px)
         self.clip_shape = (data.frames, int(height), int(width))
-        read = design.read_clip_shape(self.clip_shape)
+        self.read_shape = read = design.read_clip_shape(self.clip_shape)
         torch.manual_seed(stream_seed(self.seed, "networks"))
         self.task: nn.Module = step.network.build(read, len(data.action_names)).to(device)
         self._new_opponent = lambda: step.opponent.build(read, len(data.actor_names)).to(device)

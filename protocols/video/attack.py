@@ -15,9 +15,16 @@ from protocols.attack.audit import ACTOR
 from protocols.attack.record import name_of as attack_name
 from protocols.splits import Split, some_of
 from protocols.video.budget import ClipBudget
-from protocols.video.encodings import Encodings, OnEncodedClips, light_shape, operator_of
+from protocols.video.encodings import (
+    Encodings,
+    OnEncodedClips,
+    check_networks,
+    check_networks_of_scenes,
+    light_shape,
+    operator_of,
+)
 from protocols.video.networks import AttackerNetwork, Small3d, SmallFrame
-from protocols.video.readers import each_once, name_of
+from protocols.video.readers import each_once, fingerprint_of, name_of, say_weights
 
 if TYPE_CHECKING:
     from protocols.attack.recognisers import Effort
@@ -57,6 +64,16 @@ class AttackVideo(OnEncodedClips):
     must_reach: Annotated[float, Gt(0), Lt(1)] = 0.5
     """On undegraded clips, an attacker has to come so far from always naming the most frequent actor towards always
     being right. One that does not proves nothing."""
+
+    def check(self, setting: StepSetting) -> None:
+        """See `OnEncodedClips`; and all attackers must fit."""
+        super().check(setting)
+        check_networks((*self.attackers, *self.told), setting)
+        check_networks_of_scenes(self.attackers, setting)
+
+    def fingerprint(self) -> str:
+        """See `Step.fingerprint`: what the weights hold that attackers start from."""
+        return fingerprint_of((*self.attackers, *self.told))
 
     def estimate(self, setting: StepSetting) -> Estimate:
         """Compute only. Reads the labels, so it is here that there must be actors to tell apart."""
@@ -113,6 +130,7 @@ class AttackVideo(OnEncodedClips):
             pulse=pulse_of(context, f"{attempt.name}, control", place),
         )
         train, val, test = (self._clips(seen, split, attempt.knows) for split in Split)
+        say_weights(context, attempt.network, train.clips.shape[1:], len(seen.data.actor_names))
         recogniser, effort = train_clip_recogniser(
             attempt.network,
             self.budget,

@@ -65,7 +65,7 @@ class SharpClips:
 
     def key(self, attacker: ClipReader, budget: ClipBudget, seed: int) -> str:
         """A hash of all that decides a control."""
-        settings: list[Any] = [VERSION, self.fingerprint, self.first, attacker.model_dump_json(),
+        settings: list[Any] = [VERSION, self.fingerprint, self.first, attacker.identity(),
                                budget.model_dump_json(), seed, list(self.data.clips.shape)]  # fmt: skip
         digest = hashlib.sha256(json.dumps(settings).encode())
         for values in (*(self.rows[split] for split in Split), self.data.actor):

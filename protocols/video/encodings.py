@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Iterable
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from labctl.errors import BadInput
+from labctl.errors import BadInput, concerning
 from labctl.references import OutputKind, Reference
 from labctl.steps import Source, Step, StepContext, StepSetting
 from protocols.fit import built_design, check_captures, check_fit
 from protocols.learning_from_captures import check_corrections, measurement_for
 from protocols.measurement import Corrections
 from protocols.splits import Split
+from protocols.video.networks.library_settings import LibraryFrame
 
 if TYPE_CHECKING:
     from protocols.data.clips import ClipSet
@@ -149,6 +151,51 @@ def check_clips(setting: StepSetting) -> None:
             f"step '{setting.name}' needs a camera that reads clips, and '{setting.design}' reads single frames",
             at=("designs", str(setting.design)),
         )
+
+
+def check_networks(networks: Iterable[Any], setting: StepSetting) -> None:
+    """Raise BadInput where one cannot be built for what the design reads: too small, a package or weights missing."""
+    design = _video_design(setting)
+    frames, span = setting.protocol.data.clip_frames, design.span
+    if frames < span:
+        raise BadInput(
+            f"clips have {frames} frames, '{setting.design}' reads {span} or more; set data.frames higher", at=("data",)
+        )
+    scene_px, cells = setting.protocol.grids()
+    height, width = setting.rig.twin.frame_shape(cells, scene_px)
+    with concerning("designs", str(setting.design)):
+        read = design.read_clip_shape((frames, int(height), int(width)))
+    _check_all(networks, read, setting, ("designs", str(setting.design)))
+
+
+def check_networks_of_scenes(networks: Iterable[Any], setting: StepSetting) -> None:
+    """Raise BadInput where one cannot be built for undegraded clips."""
+    (height, width), _ = setting.protocol.grids()
+    _check_all(networks, (setting.protocol.data.clip_frames, 1, int(height), int(width)), setting, ("scene_px",))
+
+
+def _video_design(setting: StepSetting) -> VideoDesign:
+    from sim.designs.video.base import VideoDesign
+
+    design = built_design(setting)
+    assert isinstance(design, VideoDesign)
+    return design
+
+
+def _check_all(
+    networks: Iterable[Any], shape: tuple[int, int, int, int], setting: StepSetting, decides: tuple[str, ...]
+) -> None:
+    """decides: the setting that makes the shape what it is. Files and packages are the step's own matter."""
+    for network in networks:
+        own = network.weights is not None or isinstance(network, LibraryFrame)
+        with concerning(*(setting.at() if own else decides)):
+            _check_network(network, shape, network.fingerprint())
+
+
+@cache
+def _check_network(network: Any, shape: tuple[int, int, int, int], held: str) -> None:
+    """Build it once per process, as long as its file holds the same."""
+    network.build(shape, 2)
 
 
 def load_clips(context: StepContext) -> ClipSet:

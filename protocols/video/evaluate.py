@@ -15,9 +15,9 @@ from labctl.steps import Estimate, StepContext, StepResult, StepSetting
 from protocols.evaluate import EVALUATION_FILE, write_comparison
 from protocols.splits import Split
 from protocols.video.budget import ClipBudget
-from protocols.video.encodings import Encodings, OnEncodedClips
+from protocols.video.encodings import Encodings, OnEncodedClips, check_networks
 from protocols.video.networks import ActionNetwork, Small3d
-from protocols.video.readers import each_once, file_name_of, name_of
+from protocols.video.readers import each_once, file_name_of, fingerprint_of, name_of, say_weights
 
 if TYPE_CHECKING:
     from protocols.attack.recognisers import Effort
@@ -66,6 +66,11 @@ class EvaluateVideo(OnEncodedClips):
         if self.finetune is not None and (self.frames is None or self.trained_on is None):
             text = "learns on from captured clips what was trained on simulated ones; add `frames` and `trained_on`"
             raise BadInput(text, at=setting.at("finetune"))
+        check_networks(self.networks, setting)
+
+    def fingerprint(self) -> str:
+        """See `Step.fingerprint`: what the weights hold that networks start from."""
+        return fingerprint_of(self.networks)
 
     def estimate(self, setting: StepSetting) -> Estimate:
         """Compute only."""
@@ -151,6 +156,7 @@ class EvaluateVideo(OnEncodedClips):
         if path.exists():
             recogniser, effort = stored_recogniser(path, network, tuple(train.clips.shape[1:]), classes)
         else:
+            say_weights(seen.context, network, train.clips.shape[1:], classes)
             recogniser, effort = train_clip_recogniser(
                 network, self.budget, train, val, classes, seed=seen.seed, pulse=pulse
             )

@@ -42,8 +42,8 @@ class ClipReader(Protocol):
     def build(self, clip_shape: tuple[int, int, int, int], n_classes: int) -> nn.Module:
         """Fresh weights from torch's global generator."""
 
-    def model_dump_json(self) -> str:
-        """All settings as text."""
+    def identity(self) -> str:
+        """All that decides what is built, as text."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def stored_recogniser(
 
 
 def _fresh(settings: ClipReader, train: LabelledClips, n_classes: int, seed: int) -> ClipRecogniser:
-    torch.manual_seed(stream_seed(seed, "clips", settings.model_dump_json()))
+    torch.manual_seed(stream_seed(seed, "clips", settings.identity()))
     shape = tuple(int(side) for side in train.clips.shape[1:])
     network = settings.build((shape[0], shape[1], shape[2], shape[3]), n_classes)
     recogniser = ClipRecogniser(network, shape[1], by_frame=settings.reads == "frame")

@@ -16,9 +16,9 @@ from protocols.attack.record import name_of as attack_name
 from protocols.splits import Split
 from protocols.video.attack import check_actors, sharp_clips
 from protocols.video.budget import ClipBudget
-from protocols.video.encodings import Encodings, OnEncodedClips
+from protocols.video.encodings import Encodings, OnEncodedClips, check_networks_of_scenes
 from protocols.video.networks import AttackerNetwork, SmallFrame, Unet3d
-from protocols.video.readers import each_once, name_of
+from protocols.video.readers import each_once, fingerprint_of, name_of, say_weights
 from protocols.video.shown import CLIPS, one_of_each
 
 if TYPE_CHECKING:
@@ -66,6 +66,15 @@ class ReconstructVideo(OnEncodedClips):
 
     must_reach: Annotated[float, Gt(0), Lt(1)] = 0.5
     """Of identifiers, on undegraded clips: how far from always naming the most frequent actor towards always right."""
+
+    def check(self, setting: StepSetting) -> None:
+        """See `OnEncodedClips`; and all identifiers must fit."""
+        super().check(setting)
+        check_networks_of_scenes(self.identifiers, setting)
+
+    def fingerprint(self) -> str:
+        """See `Step.fingerprint`: what the weights hold that identifiers start from."""
+        return fingerprint_of(self.identifiers)
 
     def estimate(self, setting: StepSetting) -> Estimate:
         """Compute only."""
@@ -209,6 +218,7 @@ class ReconstructVideo(OnEncodedClips):
         task, place = sharp_clips(seen, seen.camera.design.span - 1), (number, len(self.identifiers))
         controls = seen.context.run_folder / "artifacts" / CONTROLS
         effort = {"seed": seen.seed, "pulse": pulse_of(seen.context, attacker, place)}
+        say_weights(seen.context, identifier, made.shape[1:], len(seen.data.actor_names))
         control = clip_control(controls, task, identifier, self.identifier_budget, **effort)
         actors = {split: seen.of(split).actor for split in Split}
         if judge == "undegraded clips":

@@ -12,8 +12,9 @@ from labctl.steps import Estimate, Source, Step, StepContext, StepResult, StepSe
 from protocols.accelerator import DeviceName, Precision, check_accelerator
 from protocols.fit import built_design, check_exposure
 from protocols.splits import Split
-from protocols.video.encodings import check_clips
+from protocols.video.encodings import check_clips, check_networks
 from protocols.video.networks import ActionNetwork, PrivacyNetwork, Small3d, SmallFrame
+from protocols.video.readers import fingerprint_of, say_weights
 
 SECONDS_PER_CLIP = 8e-3
 """Of one epoch, measured for 16 frames of 32x32 on one core; for estimates only."""
@@ -93,7 +94,11 @@ class TrainVideo(Step):
             )
         if self.reversal and self.restart_every:
             raise BadInput("belongs to the entropy of an ensemble, not to `reversal`", at=setting.at("restart_every"))
-        self._check_networks(setting)
+        check_networks((self.network, self.opponent), setting)
+
+    def fingerprint(self) -> str:
+        """See `Step.fingerprint`: what the weights hold that networks start from."""
+        return fingerprint_of((self.network, self.opponent))
 
     def alpha_of(self, setting: StepSetting) -> float:
         """That of the design if it has one."""
@@ -127,6 +132,8 @@ class TrainVideo(Step):
         training = AdversarialTraining(self, context, data, design)  # type: ignore[arg-type]
         final: dict[str, float] = {}
         if design.learnable:
+            for network, names in ((self.network, data.action_names), (self.opponent, data.actor_names)):
+                say_weights(context, network, training.read_shape, len(names))
             optimisation = training.optimisation()
             final = loop.run_loop(
                 context,
@@ -150,22 +157,3 @@ class TrainVideo(Step):
         outputs = {"mask": context.folder / "mask.npy", "model": context.folder / "model.pt"}
         told = {"alpha": training.alpha, "clips": len(training.train_rows), "skipped": len(data.skipped)}
         return StepResult(outputs, {**final, **told, **camera.design.electronics()})
-
-    def _check_networks(self, setting: StepSetting) -> None:
-        from labctl.errors import concerning
-        from sim.designs.video.base import VideoDesign
-
-        design = built_design(setting)
-        assert isinstance(design, VideoDesign)
-        scene_px, cells = setting.protocol.grids()
-        height, width = setting.rig.twin.frame_shape(cells, scene_px)
-        frames = setting.protocol.data.clip_frames
-        if frames < design.span:
-            raise BadInput(
-                f"clips have {frames} frames, '{setting.design}' reads {design.span} or more; set data.frames higher",
-                at=("data",),
-            )
-        with concerning("designs", str(setting.design)):
-            read = design.read_clip_shape((frames, int(height), int(width)))
-            for network in (self.network, self.opponent):
-                network.build(read, 2)

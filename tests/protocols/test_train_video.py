@@ -19,6 +19,7 @@ from protocols.video.adversary import Opponents, restart, reversed_gradient
 from protocols.video.camera_file import load_video_camera
 from protocols.video.encoded import encoded
 from protocols.video.encodings import load_clips
+from protocols.video.networks.settings import LenetFrame
 
 TRAIN: dict[str, Any] = {
     "type": "train_video",
@@ -245,6 +246,18 @@ def test_a_camera_with_nothing_to_learn_is_kept_as_it_is(plan, run):
     told = run(plan("designs.bdq.type=video_original"), said=said).metrics
     assert said == ["this camera has nothing to learn; it is kept as it is"]
     assert "loss" not in told
+
+
+def test_networks_start_from_weights_of_the_users_own_and_the_log_says_what_was_taken(plan, run, tmp_path):
+    torch.manual_seed(5)
+    given = LenetFrame(width=4).build((5, 1, 32, 32), 3)
+    torch.save(given.state_dict(), tmp_path / "w.pt")
+    overrides = (f"steps.train.opponent.weights={tmp_path / 'w.pt'}", "steps.train.epochs=1")
+    opponents = training_of(plan(*overrides), tmp_path / "fresh").opponents
+    assert torch.equal(opponents.networks[0][0].weight, given[0].weight)
+    said: list[str] = []
+    run(plan(*overrides), said=said)
+    assert len([text for text in said if "14.weight, 14.bias start afresh" in text]) == 1
 
 
 def test_noise_of_encoded_clips_is_the_same_every_time_and_another_for_every_split(plan, run, tmp_path):

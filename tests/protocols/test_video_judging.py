@@ -421,9 +421,8 @@ def test_a_camera_that_reads_single_frames_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_settings_that_cannot_work_are_refused_before_anything_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], says: str
+    tmp_path: Path, settings: dict[str, Any], says: str
 ) -> None:
-    monkeypatch.setattr("protocols.video.encodings.check_clips", lambda setting: None)
     steps: dict[str, Any] = {"calibrate": {"type": "calibrate"}, "train": {"type": "train_video"}}
     if settings["type"] == "audit":
         settings = {key: value for key, value in settings.items() if key != "model"}
@@ -432,4 +431,4 @@ def test_settings_that_cannot_work_are_refused_before_anything_runs(
     else:
         steps["judge"] = {"model": MODEL, **settings}
     with pytest.raises(ConfigError, match=says):
-        planned(tmp_path, {}, steps=steps)
+        planned(tmp_path, {}, steps=steps, designs={"open": {"type": "video_original"}})

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from protocols.video.networks.full_size import C3d, I3dLike, R2plus1d
+from protocols.video.networks.library_settings import LibraryFrame
 from protocols.video.networks.settings import (
     ConvNextFrame,
     DenseFrame,
@@ -25,7 +27,9 @@ from protocols.video.networks.settings import (
     WideFrame,
 )
 
-ActionNetwork = Annotated[Small3d | SmallR2plus1d | SmallC3d | SmallGru | Resnet3d, Field(discriminator="type")]
+ActionNetwork = Annotated[
+    Small3d | SmallR2plus1d | SmallC3d | SmallGru | Resnet3d | R2plus1d | I3dLike | C3d, Field(discriminator="type")
+]
 """What may tell the action: networks of whole clips."""
 
 PrivacyNetwork = Annotated[
@@ -38,7 +42,8 @@ PrivacyNetwork = Annotated[
     | ConvNextFrame
     | VitFrame
     | MixerFrame
-    | LenetFrame,
+    | LenetFrame
+    | LibraryFrame,
     Field(discriminator="type"),
 ]
 """What may tell the actor while the camera is trained: networks of single frames."""
@@ -49,6 +54,9 @@ AttackerNetwork = Annotated[
     | SmallC3d
     | SmallGru
     | Resnet3d
+    | R2plus1d
+    | I3dLike
+    | C3d
     | SmallFrame
     | PlainFrame
     | WideFrame
@@ -58,7 +66,8 @@ AttackerNetwork = Annotated[
     | ConvNextFrame
     | VitFrame
     | MixerFrame
-    | LenetFrame,
+    | LenetFrame
+    | LibraryFrame,
     Field(discriminator="type"),
 ]
 """What may attack a finished camera: any of them."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Le, Lt
+from pydantic import AfterValidator
 
 from labctl.errors import BadInput
 from labctl.frozen import Frozen
@@ -18,20 +21,29 @@ Width = Annotated[int, Ge(2), Le(512)]
 Dropout = Annotated[float, Ge(0), Lt(1)]
 ClipShape = tuple[int, int, int, int]
 
+WeightsFile = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+"""In full, since a run must resume from any folder."""
+
 
 class ClipReaderSettings(Frozen):
     """A network that names classes. Weights come from torch's global generator: seed that before."""
 
     reads: ClassVar[Literal["clip", "frame"]] = "clip"
     least_px: ClassVar[int] = 8
+    newer: ClassVar[frozenset[str]] = frozenset({"weights"})
+    """See `Step.newer`."""
 
     type: str
+
+    weights: WeightsFile | None = None
+    """A state dict of yours to start from, made by `torch.save(network.state_dict(), path)`; relative paths start in
+    the current folder. The last layer starts afresh if it tells another number of classes. Nothing is downloaded."""
 
     def build(self, clip_shape: ClipShape, n_classes: int) -> nn.Module:
         """A network to (n, n_classes) logits: of clips (n, T, C, h, w), or of single frames (n, C, h, w).
 
         clip_shape: (T, C, h, w). In `eval` mode an answer does not depend on what else is in the batch. Raises BadInput
-        for frames that are too small, and fewer than two classes.
+        for frames that are too small, fewer than two classes, and `weights` that do not fit.
         """
         side = min(clip_shape[2:])
         if side < self.least_px:
@@ -41,7 +53,28 @@ class ClipReaderSettings(Frozen):
             )
         if n_classes < 2:
             raise BadInput(f"{self.type} is to tell {n_classes} classes apart; two or more are needed")
-        return self._built(clip_shape, n_classes)
+        network = self._built(clip_shape, n_classes)
+        if self.weights is not None:
+            from protocols.video.networks.weights import take_weights
+
+            take_weights(network, self.weights, n_classes, self.type)
+        return network
+
+    def fingerprint(self) -> str:
+        """What the file of weights holds, as a hash. A step with networks hands it on in `Step.fingerprint`."""
+        if self.weights is None:
+            return ""
+        try:
+            return hashlib.sha256(self.weights.read_bytes()).hexdigest()
+        except OSError as error:
+            raise BadInput(
+                f"the weights '{self.weights}' cannot be read: {error.strerror}; give a file of yours, or take "
+                "`weights` away: nothing is downloaded"
+            ) from error
+
+    def identity(self) -> str:
+        """All that decides what is built, as text: the settings, and what the file holds in place of where it lies."""
+        return self.model_dump_json(exclude={"weights"}) + self.fingerprint()
 
     @abstractmethod
     def _built(self, clip_shape: ClipShape, n_classes: int) -> nn.Module: ...
@@ -208,6 +241,10 @@ class Unet3d(Frozen):
 
     type: Literal["unet-3d"] = "unet-3d"
     width: Width = 8
+
+    def identity(self) -> str:
+        """See `ClipReaderSettings.identity`."""
+        return self.model_dump_json()
 
     def build(self, clip_shape: ClipShape) -> nn.Module:
         """A network from clips (n, T, C, h, w) to (n, T, 1, h, w). clip_shape: (T, C, h, w)."""
