@@ -16,7 +16,8 @@ from protocols.augmentation import Augmentation
 if TYPE_CHECKING:
     from torch import nn
 
-    from protocols.attack.recognisers import Effort, Labelled, Pulse, Recogniser
+    from protocols.attack.cycles import Pulse
+    from protocols.attack.recognisers import Effort, Labelled, Recogniser
 
 
 class AttackerSettings(Frozen):

@@ -32,7 +32,8 @@ from protocols.metrics import majority_baseline
 
 if TYPE_CHECKING:
     from protocols.attack.attackers import AttackerSettings, Budget
-    from protocols.attack.recognisers import Pulse, Recogniser
+    from protocols.attack.cycles import Pulse
+    from protocols.attack.recognisers import Recogniser
     from protocols.attack.targets import Target
     from protocols.data import ImageSet
     from protocols.splits import IntArray

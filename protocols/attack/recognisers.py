@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 
 from labctl.errors import BadInput
 from protocols.attack.attackers import AttackerSettings, Budget, Linear, Network
+from protocols.attack.cycles import Pulse, train_in_cycles, warmed_cosine
 from protocols.keys import stream_seed
 from protocols.model_file import answers, write_tensors
 from protocols.models import Classifier, settle_batch_norm
@@ -35,9 +34,6 @@ WEAKNESSES = (1e-4, 1e-3, 1e-2, 1e-1)
 
 SAME = 1e-4
 """A validation loss has to fall by so much, in nats, to be better."""
-
-Pulse = Callable[[int, int], None]
-"""Called between batches with the epochs that are done and that there may be: may raise to stop."""
 
 
 @dataclass(frozen=True)
@@ -107,24 +103,23 @@ def train_network(
     seen = train.view.pictures(few, torch.Generator().manual_seed(stream_seed(seed, "normalisation")))
     classifier.normalisation.fit(seen)
     judged = torch.cat([val.view.pictures(p, None) for p in torch.arange(len(val.labels)).split(256)])
-    best, best_loss, waited, done = deepcopy(classifier.state_dict()), math.inf, 0, 0
-    for number, epochs in enumerate(cycles(budget)):
+
+    def run_cycle(number: int, epochs: int, now: Callable[[int], None]) -> None:
         schedule = Schedule(len(train.labels), epochs, attacker.batch, stream_seed(seed, "cycle", number))
-        _run_cycle(attacker, classifier, train, schedule, lambda now, begun=done: pulse(begun + now, budget.epochs))
+        _run_cycle(attacker, classifier, train, schedule, now)
         settle_batch_norm(classifier, seen)
-        done += epochs
-        loss = _loss(classifier, judged, val.labels)
-        if loss < best_loss - SAME:
-            best, best_loss, waited = deepcopy(classifier.state_dict()), loss, 0
-            continue
-        waited += 1
-        if waited >= budget.patience:
-            break
-    classifier.load_state_dict(best)
-    classifier.eval()
+
+    cycled = train_in_cycles(
+        classifier,
+        budget,
+        run_cycle,
+        lambda: _loss(classifier, judged, val.labels),
+        better=lambda loss, best: loss < best - SAME,
+        pulse=pulse,
+    )
     found = _Network(classifier)
     right = found.answers(judged) == val.labels
-    return found, Effort(done, waited >= budget.patience, float(right.float().mean()))
+    return found, Effort(cycled.epochs, cycled.converged, float(right.float().mean()))
 
 
 @dataclass(frozen=True)
@@ -153,33 +148,12 @@ def stored_network(path: Path, attacker: Network, shape: tuple[int, int], n_clas
     return _Network(classifier), Effort(**saved["effort"])
 
 
-def cycles(budget: Budget) -> list[int]:
-    """Epochs of each cycle: doubling, and the last one what is left. A rest below half of a first cycle is added to the
-    one before, since it could not better anything."""
-    lengths, left = list[int](), budget.epochs
-    while left > 0:
-        length = min(left, budget.first_cycle * 2 ** len(lengths))
-        if lengths and length < budget.first_cycle / 2:
-            lengths[-1] += length
-        else:
-            lengths.append(length)
-        left -= length
-    return lengths
-
-
 def _run_cycle(
     attacker: Network, classifier: Classifier, train: Labelled, schedule: Schedule, pulse: Callable[[int], None]
 ) -> None:
     """Train in place from the peak rate down to nothing, warmed up over the first tenth."""
     optimiser = torch.optim.AdamW(classifier.parameters(), lr=attacker.rate, weight_decay=attacker.weight_decay)
-    warm = max(1, schedule.steps // 10)
-
-    def rate(step: int) -> float:
-        if step < warm:
-            return (step + 1) / warm
-        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, schedule.steps - warm)))
-
-    fade = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
+    fade = warmed_cosine(optimiser, schedule.steps)
     criterion = nn.CrossEntropyLoss(label_smoothing=attacker.label_smoothing)
     for step in range(schedule.steps):
         generator = torch.Generator().manual_seed(stream_seed(schedule.seed, "step", step))

@@ -30,7 +30,7 @@ from protocols.video.recognising import (
 )
 
 if TYPE_CHECKING:
-    from protocols.attack.recognisers import Pulse
+    from protocols.attack.cycles import Pulse
     from protocols.data.clips import ClipSet
     from protocols.splits import IntArray
     from protocols.video.budget import ClipBudget

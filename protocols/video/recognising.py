@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from labctl.errors import BadInput
-from protocols.attack.recognisers import SAME, Effort, Pulse, cycles
+from protocols.attack.cycles import Pulse, train_in_cycles, warmed_cosine
+from protocols.attack.recognisers import SAME, Effort
 from protocols.keys import stream_seed
 from protocols.model_file import write_tensors
 from protocols.models import settle_batch_norm
@@ -147,22 +147,22 @@ def learn_on(
     to_beat: loss on `val` in nats of what it starts from, where that is worth keeping.
     """
     few = train.clips[spread(len(train), SETTLING_CLIPS)]
-    best, best_loss, waited, done = deepcopy(recogniser.state_dict()), to_beat, 0, 0
-    for number, epochs in enumerate(cycles(budget)):
+
+    def run_cycle(number: int, epochs: int, now: Callable[[int], None]) -> None:
         schedule = Schedule(len(train), epochs, budget.batch, stream_seed(seed, "cycle", number))
-        _run_cycle(recogniser, budget, train, schedule, lambda now, begun=done: pulse(begun + now, budget.epochs))
+        _run_cycle(recogniser, budget, train, schedule, now)
         settle_batch_norm(recogniser, few)
-        done += epochs
-        loss = loss_of(recogniser, val)
-        if loss < best_loss - SAME:
-            best, best_loss, waited = deepcopy(recogniser.state_dict()), loss, 0
-            continue
-        waited += 1
-        if waited >= budget.patience:
-            break
-    recogniser.load_state_dict(best)
-    recogniser.eval()
-    return Effort(done, waited >= budget.patience, float(recogniser.named(val).clip.mean()))
+
+    cycled = train_in_cycles(
+        recogniser,
+        budget,
+        run_cycle,
+        lambda: loss_of(recogniser, val),
+        better=lambda loss, best: loss < best - SAME,
+        to_beat=to_beat,
+        pulse=pulse,
+    )
+    return Effort(cycled.epochs, cycled.converged, float(recogniser.named(val).clip.mean()))
 
 
 def store_recogniser(path: Path, recogniser: ClipRecogniser, effort: Effort) -> None:
@@ -201,14 +201,7 @@ def _run_cycle(
 ) -> None:
     """From the peak rate down to nothing, warmed up over the first tenth."""
     optimiser = torch.optim.AdamW(recogniser.parameters(), lr=budget.rate, weight_decay=budget.weight_decay)
-    warm = max(1, schedule.steps // 10)
-
-    def rate(step: int) -> float:
-        if step < warm:
-            return (step + 1) / warm
-        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, schedule.steps - warm)))
-
-    fade = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
+    fade = warmed_cosine(optimiser, schedule.steps)
     criterion = nn.CrossEntropyLoss(label_smoothing=budget.label_smoothing)
     for step in range(schedule.steps):
         torch.manual_seed(stream_seed(schedule.seed, "dropout", step))

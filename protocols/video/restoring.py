@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from copy import deepcopy
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from labctl.errors import BadInput
-from protocols.attack.recognisers import Effort, Pulse, cycles
+from protocols.attack.cycles import Pulse, train_in_cycles, warmed_cosine
+from protocols.attack.recognisers import Effort
 from protocols.keys import stream_seed
 from protocols.model_file import write_tensors
 from protocols.models import settle_batch_norm
@@ -101,24 +102,25 @@ def train_restorer(
     restorer = ClipRestorer(network, int(train.encoded.shape[2]), (h, w))
     restorer.fit_scale(train)
     few = train.encoded[spread(len(train), SETTLING_CLIPS // 4)]
-    # Before it learns it shows the mean picture, or nearly: what learning does not better is not kept.
-    best, waited, done = deepcopy(restorer.state_dict()), 0, 0
-    best_error = float((restorer.restored(val.encoded) - val.truth).square().mean())
-    for number, epochs in enumerate(cycles(budget)):  # type: ignore[arg-type]
+
+    def error_now() -> float:
+        return float((restorer.restored(val.encoded) - val.truth).square().mean())
+
+    def run_cycle(number: int, epochs: int, now: Callable[[int], None]) -> None:
         schedule = Schedule(len(train), epochs, budget.batch, stream_seed(seed, "restore", number))
-        _run_cycle(restorer, budget, train, schedule, lambda now, begun=done: pulse(begun + now, budget.epochs))
+        _run_cycle(restorer, budget, train, schedule, now)
         settle_batch_norm(restorer, few)
-        done += epochs
-        error = float((restorer.restored(val.encoded) - val.truth).square().mean())
-        if error < best_error * (1 - BETTER):
-            best, best_error, waited = deepcopy(restorer.state_dict()), error, 0
-            continue
-        waited += 1
-        if waited >= budget.patience:
-            break
-    restorer.load_state_dict(best)
-    restorer.eval()
-    return restorer, Effort(done, waited >= budget.patience, -10 * math.log10(max(best_error, 1e-6)))
+
+    cycled = train_in_cycles(
+        restorer,
+        budget,
+        run_cycle,
+        error_now,
+        better=lambda error, best: error < best * (1 - BETTER),
+        to_beat=error_now(),  # it shows the mean picture, or nearly: what learning does not better is not kept
+        pulse=pulse,
+    )
+    return restorer, Effort(cycled.epochs, cycled.converged, -10 * math.log10(max(cycled.loss, 1e-6)))
 
 
 def store_restorer(path: Path, restorer: ClipRestorer, effort: Effort) -> None:
@@ -138,14 +140,7 @@ def stored_restorer(path: Path, network: nn.Module, pairs: ClipPairs) -> tuple[C
 
 def _run_cycle(restorer: ClipRestorer, budget: ClipBudget, train: ClipPairs, schedule: Schedule, pulse: Any) -> None:
     optimiser = torch.optim.AdamW(restorer.parameters(), lr=budget.rate, weight_decay=budget.weight_decay)
-    warm = max(1, schedule.steps // 10)
-
-    def rate(step: int) -> float:
-        if step < warm:
-            return (step + 1) / warm
-        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, schedule.steps - warm)))
-
-    fade = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
+    fade = warmed_cosine(optimiser, schedule.steps)
     for step in range(schedule.steps):
         places = schedule.batch_of(step)
         restorer.train()

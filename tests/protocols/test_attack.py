@@ -25,9 +25,10 @@ from protocols.attack.attackers import Budget, Linear, PlainCnnAttacker, ResNet1
 from protocols.attack.audit import Bound, broken_demands
 from protocols.attack.beliefs import Window, camera_behind, estimated_camera, light_of
 from protocols.attack.control import SharpTask, control_of, needed_of
+from protocols.attack.cycles import cycles
 from protocols.attack.likeness import psnr_of, ssim_of
 from protocols.attack.plain_cnn import PlainCnn
-from protocols.attack.recognisers import Labelled, cycles, named_right, train_recogniser
+from protocols.attack.recognisers import Labelled, named_right, train_recogniser
 from protocols.attack.record import Attack, AttackFolder
 from protocols.attack.table import rows_of, strongest
 from protocols.attack.targets import Target, target_of
