@@ -27,12 +27,8 @@ from protocols.video.networks.settings import (
     WideFrame,
 )
 
-ActionNetwork = Annotated[
-    Small3d | SmallR2plus1d | SmallC3d | SmallGru | Resnet3d | R2plus1d | I3dLike | C3d, Field(discriminator="type")
-]
-"""What may tell the action: networks of whole clips."""
-
-PrivacyNetwork = Annotated[
+_OfClips = Small3d | SmallR2plus1d | SmallC3d | SmallGru | Resnet3d | R2plus1d | I3dLike | C3d
+_OfFrames = (
     SmallFrame
     | PlainFrame
     | WideFrame
@@ -43,33 +39,16 @@ PrivacyNetwork = Annotated[
     | VitFrame
     | MixerFrame
     | LenetFrame
-    | LibraryFrame,
-    Field(discriminator="type"),
-]
+    | LibraryFrame
+)
+
+ActionNetwork = Annotated[_OfClips, Field(discriminator="type")]
+"""What may tell the action: networks of whole clips."""
+
+PrivacyNetwork = Annotated[_OfFrames, Field(discriminator="type")]
 """What may tell the actor while the camera is trained: networks of single frames."""
 
-AttackerNetwork = Annotated[
-    Small3d
-    | SmallR2plus1d
-    | SmallC3d
-    | SmallGru
-    | Resnet3d
-    | R2plus1d
-    | I3dLike
-    | C3d
-    | SmallFrame
-    | PlainFrame
-    | WideFrame
-    | GroupedFrame
-    | MobileFrame
-    | DenseFrame
-    | ConvNextFrame
-    | VitFrame
-    | MixerFrame
-    | LenetFrame
-    | LibraryFrame,
-    Field(discriminator="type"),
-]
+AttackerNetwork = Annotated[_OfClips | _OfFrames, Field(discriminator="type")]
 """What may attack a finished camera: any of them."""
 
 __all__ = ["ActionNetwork", "AttackerNetwork", "PrivacyNetwork", "Small3d", "SmallFrame", "Unet3d"]
